@@ -1,0 +1,69 @@
+# The environment is .venv; every target makes it when it is missing or out of date.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SAMPLE := data-samples/vault
+KEY    := data-samples/sample.vkey
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fix samples bench lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.ready ## from the sample vault to a checked evidence packet
+	@rm -rf build/role-grants
+	@mkdir -p build
+	$(BIN)/auditlib verify $(SAMPLE) --key $(KEY)
+	$(BIN)/auditlib packet build role-grants \
+	    -p since=2026-03-01 -p until=2026-06-01 -p entitlement=admin \
+	    --vault $(SAMPLE) --key $(KEY) -o build/role-grants
+	$(BIN)/auditlib packet verify build/role-grants --key $(KEY)
+	@echo
+	@echo "The report: open build/role-grants/data/report.html in a browser."
+
+test: export AUDITLIB_VAULT := $(CURDIR)/$(SAMPLE)
+test: export AUDITLIB_KEY := $(CURDIR)/$(KEY)
+test: $(VENV)/.ready ## the tests, then every notebook executed again and compared
+	$(BIN)/python -m pytest tests/
+	$(BIN)/python -m pytest --nbval notebooks/
+
+lint: $(VENV)/.ready ## style, types, and which module may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(VENV)/.ready ## repair what ruff can repair
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+samples: $(VENV)/.ready ## make the sample vault again
+	$(BIN)/python data-samples/generate.py
+
+bench: $(VENV)/.ready ## measure; writes benchmarks/results.json
+	$(BIN)/python -m benchmarks
+
+lock: $(VENV)/.ready ## pin pyproject.toml's dependencies again (newest: make lock LOCK=--upgrade)
+	$(BIN)/uv pip compile pyproject.toml --no-config --quiet --all-extras --universal --python-version 3.11 \
+	    --fork-strategy fewest --generate-hashes --no-header --annotation-style line $(LOCK) -o requirements.lock
+
+clean: ## remove the environment, builds and caches
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	    "auditlib needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
+	@echo "Making $(VENV) from requirements.lock (a few minutes the first time)"
+	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing python3-venv, which Debian keeps apart"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null; \
+	else echo "$(PYTHON) cannot make environments; on Debian: sudo apt-get install python3-venv" >&2; exit 1; fi
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@

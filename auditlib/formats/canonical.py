@@ -1,0 +1,129 @@
+"""Canonical JSON, RFC 8785: one value, one spelling, so that equal things have equal hashes.
+
+    {"a":[1,-0.5,"\\u20ac"],"b":null}
+
+msgspec writes it fast; it agrees with RFC 8785 except on floats and on the order of keys that are not ASCII
+(RFC 8785 3.2.3 sorts by UTF-16 code units). There the `rfc8785` package decides.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import msgspec
+import rfc8785
+
+from auditlib.errors import MalformedError
+
+MAX_INTEGER = 2**53 - 1  # RFC 8785 3.2.2.3: what an IEEE double holds exactly
+
+_encoder = msgspec.json.Encoder(order="sorted")
+
+
+def canonical(value: Any) -> bytes:
+    """A JSON value (None, bool, int, float, str, list, dict with str keys) -> its RFC 8785 bytes.
+
+    Raises MalformedError for what RFC 8785 cannot spell: NaN, integers past 2^53 - 1, lone surrogates.
+    """
+    try:
+        if _needs_rfc8785(value):
+            return rfc8785.dumps(value)
+        return _encoder.encode(value)
+    except (rfc8785.CanonicalizationError, msgspec.MsgspecError, UnicodeError, TypeError) as error:
+        raise MalformedError(f"this value has no canonical JSON: {error}.") from None
+    except RecursionError:
+        raise MalformedError("this value is nested too deeply for canonical JSON.") from None
+
+
+def _needs_rfc8785(value: Any) -> bool:
+    kind = type(value)
+    if kind is dict:
+        for key, item in value.items():
+            if not (type(key) is str and key.isascii()) or _needs_rfc8785(item):
+                return True
+        return False
+    if kind is list:
+        return any(_needs_rfc8785(item) for item in value)
+    if kind is int:
+        return not -MAX_INTEGER <= value <= MAX_INTEGER
+    return not (kind is str or value is None or kind is bool)
+
+
+def parse_json(data: bytes | str) -> Any:
+    """JSON text -> a value, as strictly as DESIGN 4.1 asks.
+
+    Numbers become int where integral (1.0 is 1, -0 is 0), float otherwise. Refused, as MalformedError:
+    duplicate keys, lone surrogates, U+0000, integers past 2^53 - 1, numbers that are no finite double.
+    """
+    try:
+        text = data if isinstance(data, str) else data.decode()
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise MalformedError(f"not UTF-8 at byte {error.start}.") from None
+    except json.JSONDecodeError as error:
+        raise MalformedError(f"not valid JSON: {error.msg} at character {error.pos}.") from None
+    except RecursionError:
+        raise MalformedError("JSON nested too deeply to be read.") from None
+    except ValueError as error:  # Python's own limit on the digits of one integer
+        raise MalformedError(f"not valid JSON: {error}.") from None
+    return check_value(value)
+
+
+def check_value(value: Any, where: str = "") -> Any:
+    """A value made in Python -> the same value as JSON keeps it (1.0 becomes 1), or MalformedError saying where."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _check_string(value, where)
+    if isinstance(value, int):
+        if not -MAX_INTEGER <= value <= MAX_INTEGER:
+            raise MalformedError(
+                f"{value} is past 2^53 - 1 and would not survive other JSON readers; write it as a string.",
+                where=where,
+            )
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise MalformedError(f"{value} is not a finite number.", where=where)
+        return check_value(int(value), where) if value.is_integer() else value
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise MalformedError(f"the key {key!r} is not a string.", where=where)
+        return {_check_string(k, where): check_value(v, f"{where}.{k}" if where else k) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [check_value(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    raise MalformedError(f"{type(value).__name__} is not a JSON value.", where=where)
+
+
+def depth(value: Any) -> int:
+    """Levels of objects and arrays: 0 for a plain value, 1 for `{}` (DESIGN 4.1)."""
+    if isinstance(value, dict):
+        return 1 + max(map(depth, value.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max(map(depth, value), default=0)
+    return 0
+
+
+def _check_string(text: str, where: str) -> str:
+    if "\0" in text:
+        raise MalformedError("the character U+0000 is not allowed.", where=where)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise MalformedError("a lone surrogate is not a character.", where=where) from None
+    return text
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index]))
+        raise MalformedError(f"the key {twice[:80]!r} stands twice in one JSON object; keep one of them.")
+    return found
+
+
+def _refuse_constant(text: str) -> Any:
+    raise MalformedError(f"{text} is not JSON.")

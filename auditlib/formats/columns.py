@@ -1,0 +1,330 @@
+"""Columns <-> canonical records, a whole slice at a time (DESIGN 4.2, 4.3).
+
+    event_id | occurred_at | actor_type | actor_id | ... | context | recorded_at | source | source_seq
+
+The columns are the only copy of a record, so its canonical JSON is spliced together from them: the fixed keys are
+ASCII and sorted once here, strings are escaped where RFC 8785 asks, and `context` stands in it as it is stored,
+which is why `context` is checked by parsing and re-encoding every row. Everything here agrees with the slow way,
+`record_bytes(record_at(table, row))`; the tests hold the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha256, shake_256
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from auditlib.errors import MalformedError
+from auditlib.formats.catalog import Catalog
+from auditlib.formats.canonical import MAX_INTEGER, canonical, parse_json
+from auditlib.formats.event import (
+    ACTOR_TYPES,
+    MAX_CONTEXT_BYTES,
+    MAX_CONTEXT_DEPTH,
+    MAX_ID_BYTES,
+    OUTCOMES,
+    Actor,
+    Event,
+    Receipt,
+    Record,
+    Target,
+    check_context,
+    check_record,
+)
+from auditlib.formats.times import DAY, LATEST, SECOND, format_time, parse_canonical_time
+
+BLIND_BYTES = 32  # random bytes a batch, DESIGN 4.2
+ROW_BLIND_BYTES = 16  # bytes of SHAKE-256 a record, DESIGN 4.2
+SLICE = 8192  # rows worked on at a time, and a row group, DESIGN 4.3
+
+_TIME = pa.timestamp("us", "UTC")
+SCHEMA = pa.schema(
+    [
+        pa.field("event_id", pa.string(), nullable=False),
+        pa.field("occurred_at", _TIME, nullable=False),
+        pa.field("actor_type", pa.string(), nullable=False),
+        pa.field("actor_id", pa.string(), nullable=False),
+        pa.field("actor_session", pa.string()),
+        pa.field("action", pa.string(), nullable=False),
+        pa.field("target_type", pa.string(), nullable=False),
+        pa.field("target_id", pa.string(), nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),
+        pa.field("context", pa.string(), nullable=False),
+        pa.field("recorded_at", _TIME, nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("source_seq", pa.int64()),
+    ]
+)
+
+# A context with none of these is canonical exactly when msgspec's sorted re-encoding gives it back; any other is
+# left to rfc8785 and the slow checks: floats, long integers, keys beyond ASCII, U+0000, `$enc`.
+_ODD_CONTEXT = r"[\[:,]-?[0-9]+[.eE]|[\[:,]-?[0-9]{16}|[^\x00-\x7f](?:[^\"\\]|\\.)*\":|\\u0000|\{\"\$enc\":|[\x00]"
+_NEEDS_ESCAPE = r'["\\\x00-\x1f]'
+_NAME_RULE = r"\A[a-z0-9_.:/-]{1,128}\z"
+_ACTION_RULE = r"\A[a-z0-9_:/-]+(?:\.[a-z0-9_:/-]+)+\z"
+_EVENT_ID_RULE = r"\A[!-~]{1,128}\z"
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+def table_of(records: Sequence[Record]) -> pa.Table:
+    """Records, in order -> a table of SCHEMA."""
+    events = [record.event for record in records]
+    receipts = [record.receipt for record in records]
+    columns: list[list[Any]] = [
+        [event.event_id for event in events],
+        [parse_canonical_time(event.occurred_at) for event in events],
+        [event.actor.type for event in events],
+        [event.actor.id for event in events],
+        [event.actor.session for event in events],
+        [event.action for event in events],
+        [event.target.type for event in events],
+        [event.target.id for event in events],
+        [event.outcome for event in events],
+        [canonical(event.context).decode() for event in events],
+        [parse_canonical_time(receipt.recorded_at) for receipt in receipts],
+        [receipt.source for receipt in receipts],
+        [receipt.source_seq for receipt in receipts],
+    ]
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def record_at(table: pa.Table, row: int) -> Record:
+    """One row -> its Record, unchecked: the slow, obvious inverse of table_of."""
+    cells: dict[str, Any] = {}
+    for name in SCHEMA.names:
+        cell = table.column(name)[row]
+        cells[name] = cell.cast(pa.int64()).as_py() if pa.types.is_timestamp(cell.type) else cell.as_py()
+    event = Event(
+        action=cells["action"],
+        actor=Actor(cells["actor_id"], cells["actor_session"], cells["actor_type"]),
+        context=parse_json(cells["context"]),
+        event_id=cells["event_id"],
+        occurred_at=format_time(cells["occurred_at"]),
+        outcome=cells["outcome"],
+        target=Target(cells["target_id"], cells["target_type"]),
+    )
+    return Record(event, Receipt(format_time(cells["recorded_at"]), cells["source"], cells["source_seq"]))
+
+
+def record_texts(table: pa.Table) -> pa.Array:
+    """A table -> its canonical records as one binary array (at most 2 GiB: pass slices)."""
+    cells = {name: _one_chunk(table.column(name)) for name in SCHEMA.names}
+    quoted = {name: _escaped(cells[name]) for name in ("actor_id", "actor_session", "event_id", "target_id")}
+    session = pc.if_else(
+        pc.is_null(quoted["actor_session"]),
+        b"null",
+        _join(b'"', pc.fill_null(quoted["actor_session"], b""), b'"'),
+    )
+    seq = pc.fill_null(cells["source_seq"].cast(pa.string()), "null").cast(pa.binary())
+    return _join(
+        b'{"event":{"action":"',
+        _raw(cells["action"]),
+        b'","actor":{"id":"',
+        quoted["actor_id"],
+        b'","session":',
+        session,
+        b',"type":"',
+        _raw(cells["actor_type"]),
+        b'"},"context":',
+        _raw(cells["context"]),
+        b',"event_id":"',
+        quoted["event_id"],
+        b'","occurred_at":"',
+        time_texts(cells["occurred_at"]),
+        b'","outcome":"',
+        _raw(cells["outcome"]),
+        b'","target":{"id":"',
+        quoted["target_id"],
+        b'","type":"',
+        _raw(cells["target_type"]),
+        b'"}},"receipt":{"recorded_at":"',
+        time_texts(cells["recorded_at"]),
+        b'","source":"',
+        _raw(cells["source"]),
+        b'","source_seq":',
+        seq,
+        b"}}",
+    )
+
+
+def row_blinds(blind: bytes, rows: int) -> bytes:
+    """The 16 bytes of every row, one after the other: SHAKE-256 over the batch's 32 random bytes (DESIGN 4.2)."""
+    return shake_256(blind).digest(ROW_BLIND_BYTES * rows)
+
+
+def leaf_hashes(table: pa.Table, blinds: bytes) -> list[bytes]:
+    """A table and its rows' blinds -> the leaf hashes: SHA-256(0x00 || blind_i || canonical record)."""
+    leaves: list[bytes] = []
+    for start in range(0, table.num_rows, SLICE):
+        part = table.slice(start, SLICE)
+        prefix = np.zeros((part.num_rows, 1 + ROW_BLIND_BYTES), np.uint8)  # RFC 6962 2.1: leaf prefix 0x00
+        mine = blinds[start * ROW_BLIND_BYTES : (start + part.num_rows) * ROW_BLIND_BYTES]
+        prefix[:, 1:] = np.frombuffer(mine, np.uint8).reshape(-1, ROW_BLIND_BYTES)
+        entries = _join(_fixed(prefix), record_texts(part))
+        data = memoryview(entries.buffers()[2])
+        offsets = np.frombuffer(entries.buffers()[1], np.int32)[: part.num_rows + 1].tolist()
+        leaves.extend([sha256(data[low:high]).digest() for low, high in pairwise(offsets)])
+    return leaves
+
+
+def time_texts(times: pa.Array) -> pa.Array:
+    """timestamp[us, UTC] within 1970 to 9999 -> canonical time texts, as binary."""
+    micros = np.asarray(times.cast(pa.int64()))
+    days, rest = np.divmod(micros, DAY)
+    distinct, place = np.unique(days, return_inverse=True)
+    names = np.datetime_as_string(distinct.astype("datetime64[D]")).astype("S10")
+    seconds, fraction = np.divmod(rest, SECOND)
+    text = np.full((len(micros), 27), ord("Z"), np.uint8)
+    text[:, :10] = names.view(np.uint8).reshape(-1, 10)[place]
+    text[:, 10] = ord("T")
+    for at, value in ((11, seconds // 3600), (14, seconds // 60 % 60), (17, seconds % 60)):
+        text[:, at : at + 2] = _DIGITS2[value]
+    text[:, 13] = text[:, 16] = ord(":")
+    whole = fraction == 0
+    if whole.all():
+        text[:, 19] = ord("Z")
+        return _fixed(np.ascontiguousarray(text[:, :20]))
+    text[:, 19] = ord(".")
+    text[:, 20:23] = _DIGITS3[fraction // 1000]
+    text[:, 23:26] = _DIGITS3[fraction % 1000]
+    if not whole.any():
+        return _fixed(text)
+    short = np.ascontiguousarray(text[:, :20])
+    short[:, 19] = ord("Z")
+    return pc.if_else(pa.array(whole), _fixed(short), _fixed(text))
+
+
+def faults(table: pa.Table, catalog: Catalog) -> Iterator[tuple[int, str]]:
+    """The rows that are no canonical, valid record under the catalogue: (row, sentence), in order.
+
+    The columns are judged whole first; only where that finds something are the rows of its slice read one by one.
+    """
+    for start in range(0, table.num_rows, SLICE):
+        part = table.slice(start, SLICE)
+        if not _sound(part, catalog):
+            yield from _slow_faults(part, start, catalog)
+
+
+def _slow_faults(part: pa.Table, start: int, catalog: Catalog) -> Iterator[tuple[int, str]]:
+    for row in range(part.num_rows):
+        try:
+            record = check_record(record_at(part, row))
+            catalog.check(record.event)
+            if canonical(record.event.context) != part.column("context")[row].as_py().encode():
+                raise MalformedError("is not written canonically (RFC 8785).", where="context")
+        except MalformedError as error:
+            yield start + row, str(error)
+        except (UnicodeDecodeError, OverflowError, pa.ArrowException) as error:
+            yield start + row, f"a cell is not valid text or time ({error})."
+
+
+def _sound(part: pa.Table, catalog: Catalog) -> bool:
+    try:
+        part.validate(full=True)  # UTF-8 and nulls, which reading alone does not look at
+    except pa.ArrowInvalid:
+        return False
+    cells = {name: _one_chunk(part.column(name)) for name in SCHEMA.names}
+    if any(cells[field.name].null_count for field in SCHEMA if not field.nullable):
+        return False
+    for name in ("action", "actor_type", "target_type", "source", "outcome"):
+        cells[name] = cells[name].dictionary_encode()
+    return (
+        _all_match(cells["action"].dictionary, _NAME_RULE)
+        and _all_match(cells["action"].dictionary, _ACTION_RULE)
+        and _all_match(cells["target_type"].dictionary, _NAME_RULE)
+        and _all_match(cells["source"].dictionary, _NAME_RULE)
+        and set(cells["actor_type"].dictionary.to_pylist()) <= set(ACTOR_TYPES)
+        and set(cells["outcome"].dictionary.to_pylist()) <= set(OUTCOMES)
+        and _all_match(cells["event_id"], _EVENT_ID_RULE)
+        and all(_good_ids(cells[name]) for name in ("actor_id", "actor_session", "target_id"))
+        and all(_within(cells[name], 0, LATEST) for name in ("occurred_at", "recorded_at"))
+        and _within(cells["source_seq"], 1, MAX_INTEGER)
+        and _contexts_sound(cells["context"], cells["action"], catalog)
+    )
+
+
+def _contexts_sound(contexts: pa.Array, actions: pa.DictionaryArray, catalog: Catalog) -> bool:
+    texts = _raw(contexts).to_pylist()
+    if not pc.all(pc.starts_with(contexts, "{")).as_py() or max(map(len, texts)) > MAX_CONTEXT_BYTES:
+        return False
+    try:
+        # Row by row: a joined parse would accept three rows of which none is valid (DESIGN 5).
+        values = [_decode(text) for text in texts]
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return False
+    again = [_encode(value) for value in values]
+    brackets = pc.add(pc.count_substring(contexts, "{"), pc.count_substring(contexts, "["))
+    odd = pc.or_(pc.match_substring_regex(contexts, _ODD_CONTEXT), pc.greater(brackets, MAX_CONTEXT_DEPTH))
+    for row in np.flatnonzero(np.asarray(odd)).tolist():
+        try:
+            again[row] = canonical(check_context(parse_json(texts[row])))
+        except MalformedError:
+            return False
+    if again != texts:
+        return False
+    entries = [catalog.actions.get(action) for action in actions.dictionary.to_pylist()]
+    demanding = {code: set(entry.required) for code, entry in enumerate(entries) if entry and entry.required}
+    codes = np.asarray(actions.indices)
+    rows = np.flatnonzero(np.isin(codes, list(demanding)))
+    return all(demanding[code] <= values[row].keys() for row, code in zip(rows.tolist(), codes[rows].tolist()))
+
+
+def _all_match(texts: pa.Array, rule: str) -> bool:
+    return bool(pc.all(pc.match_substring_regex(texts, rule)).as_py() in (True, None))
+
+
+def _good_ids(ids: pa.Array) -> bool:
+    lengths = pc.min_max(pc.binary_length(ids)).as_py()
+    if lengths["min"] is None:
+        return True
+    odd = pc.any(pc.match_substring(ids, "\0")).as_py()
+    return 1 <= lengths["min"] and lengths["max"] <= MAX_ID_BYTES and not odd
+
+
+def _within(values: pa.Array, low: int, high: int) -> bool:
+    span = pc.min_max(values.cast(pa.int64())).as_py()
+    return span["min"] is None or (low <= span["min"] and span["max"] <= high)
+
+
+def _escaped(texts: pa.Array) -> pa.Array:
+    """The inside of each JSON string, as binary; nulls stay null."""
+    odd = pc.match_substring_regex(texts, _NEEDS_ESCAPE)
+    if not pc.any(odd).as_py():
+        return _raw(texts)
+    return pa.array([None if text is None else canonical(text)[1:-1] for text in texts.to_pylist()], pa.binary())
+
+
+def _raw(texts: pa.Array) -> pa.Array:
+    return texts.cast(pa.binary())
+
+
+def _join(*parts: Any) -> pa.Array:
+    return pc.binary_join_element_wise(*parts, b"")
+
+
+def _fixed(matrix: np.ndarray[Any, np.dtype[np.uint8]]) -> pa.Array:
+    """A (n, width) byte matrix -> n binary values without a copy."""
+    rows, width = matrix.shape
+    offsets = np.arange(0, (rows + 1) * width, width, dtype=np.int32)
+    return pa.Array.from_buffers(pa.binary(), rows, [None, pa.py_buffer(offsets), pa.py_buffer(matrix)])
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+
+
+def _digits(width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    text = "".join(f"{number:0{width}}" for number in range(10**width))
+    return np.frombuffer(text.encode(), np.uint8).reshape(-1, width)
+
+
+_DIGITS2, _DIGITS3 = _digits(2), _digits(3)

@@ -1,0 +1,158 @@
+"""The footer of a Parquet file, read strictly: a file that says more than DESIGN 4.3 allows is refused.
+
+    PAR1 ... column chunks ... <Thrift compact FileMetaData> <4 bytes its length> PAR1
+
+Column statistics, bloom filters and page indexes let an engine skip rows on the file's own word, and a `file_path`
+sends it to another file; lying ones hide rows. Readers differ in which of them they look at (pyarrow passes over
+statistics of writers it holds for buggy, DuckDB does not), so the question is not put to one: any field of the
+footer that is not known to be harmless is a fault.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from auditlib.errors import MalformedError
+
+MAGIC = b"PAR1"
+MAX_FOOTER_BYTES = 16 * 1024 * 1024  # bytes; 128 row groups of 13 columns take some 200 kB
+_MAX_DEPTH = 12  # levels; FileMetaData has 7
+
+# Field numbers of parquet.thrift (apache/parquet-format) that a batch may use; names for the messages.
+_FILE = {1: "version", 2: "schema", 3: "num_rows", 4: "row_groups", 5: "key_value_metadata", 6: "created_by"}
+_FILE_IGNORED = {7}  # column_orders: only says how statistics would sort
+_ROW_GROUP = {1, 2, 3, 5, 6, 7}  # columns, sizes, num_rows, file_offset, ordinal; not 4 sorting_columns
+_CHUNK = {2, 3}  # file_offset, meta_data; not 1 file_path, 4 to 7 page indexes, 8 and 9 encryption
+_COLUMN = {
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    9,
+    11,
+    13,
+    16,
+}  # not 8 metadata, 10 index page, 12 statistics, 14 15 bloom, 17 geo
+# 16 (sizes for memory planning) is written by pyarrow without a way to turn it off; it holds no values to skip by.
+_NAMES = {
+    ("chunk", 1): "a path to another file",
+    ("chunk", 4): "a page index",
+    ("chunk", 5): "a page index",
+    ("chunk", 6): "a page index",
+    ("chunk", 7): "a page index",
+    ("column", 12): "column statistics",
+    ("column", 14): "a bloom filter",
+    ("column", 15): "a bloom filter",
+    ("column", 17): "geospatial statistics",
+    ("row group", 4): "a sort order",
+}
+
+
+def check_footer(data: bytes | memoryview) -> None:
+    """Raises MalformedError where the footer of a whole Parquet file holds anything an engine could be misled by."""
+    view = memoryview(data)
+    if len(view) < 12 or bytes(view[:4]) != MAGIC or bytes(view[-4:]) != MAGIC:
+        raise MalformedError("not a Parquet file.")
+    size = int.from_bytes(view[-8:-4], "little")
+    if not 0 < size <= min(MAX_FOOTER_BYTES, len(view) - 12):
+        raise MalformedError(f"the Parquet footer claims {size:,} bytes.")
+    reader = _Compact(bytes(view[-8 - size : -8]))
+    try:
+        footer = reader.struct(0)
+    except (IndexError, RecursionError):
+        raise MalformedError("the Parquet footer is cut short or damaged.") from None
+    if reader.at != size:
+        raise MalformedError("the Parquet footer has bytes left over.")
+    _only("file", footer, set(_FILE) | _FILE_IGNORED)
+    for group in _list(footer.get(4)):
+        _only("row group", group, _ROW_GROUP)
+        for chunk in _list(group.get(1)):
+            _only("chunk", chunk, _CHUNK)
+            _only("column", chunk.get(3), _COLUMN)
+
+
+def _only(what: str, fields: Any, allowed: set[int]) -> None:
+    if not isinstance(fields, dict):
+        raise MalformedError("the Parquet footer is not built as it must be.")
+    for number in sorted(set(fields) - allowed):
+        name = _NAMES.get((what, number), f"field {number} of a {what}")
+        raise MalformedError(
+            f"the file holds {name}; batches hold none, because a query engine would trust it and could skip rows."
+        )
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise MalformedError("the Parquet footer is not built as it must be.")
+    return value
+
+
+class _Compact:
+    """Thrift compact protocol (apache/thrift doc/specs/thrift-compact-protocol.md), values by field number."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+
+    def struct(self, depth: int) -> dict[int, Any]:
+        if depth > _MAX_DEPTH:
+            raise MalformedError("the Parquet footer is nested too deeply.")
+        fields: dict[int, Any] = {}
+        number = 0
+        while head := self._byte():
+            delta, kind = head >> 4, head & 0x0F
+            number = number + delta if delta else self._zigzag()
+            if number in fields:
+                raise MalformedError("a field stands twice in the Parquet footer.")
+            fields[number] = kind == 1 if kind in (1, 2) else self._value(kind, depth)
+        return fields
+
+    def _value(self, kind: int, depth: int) -> Any:
+        if kind in (1, 2, 3):  # booleans inside a list, and bytes, take one byte
+            return self._byte()
+        if kind in (4, 5, 6):
+            return self._zigzag()
+        if kind == 7:
+            return self._take(8)
+        if kind == 8:
+            return self._take(self._varint())
+        if kind in (9, 10):
+            head = self._byte()
+            size = head >> 4 if head >> 4 < 15 else self._varint()
+            if size > len(self.data):
+                raise IndexError(size)
+            return [
+                self.struct(depth + 1) if head & 0x0F == 12 else self._value(head & 0x0F, depth + 1)
+                for _ in range(size)
+            ]
+        if kind == 12:
+            return self.struct(depth + 1)
+        raise MalformedError(f"the Parquet footer holds an unknown type {kind}.")
+
+    def _byte(self) -> int:
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def _take(self, size: int) -> bytes:
+        if size > len(self.data) - self.at:
+            raise IndexError(size)
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def _varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self._byte()
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+            if shift > 63:
+                raise MalformedError("the Parquet footer holds a number past 64 bits.")
+
+    def _zigzag(self) -> int:
+        value = self._varint()
+        return (value >> 1) ^ -(value & 1)

@@ -1,0 +1,367 @@
+"""What a vault says of itself, read with distrust: trail documents, checkpoints, seals (checks 0 to 4).
+
+Reading never stops at the first fault: every one becomes a finding, and what could be read stands beside them.
+The sealer, verification and the trail all start here; none of them believes more than this module has checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from auditlib.errors import AuditlibError, MalformedError, MismatchError, UnavailableError
+from auditlib.findings import Finding, Severity
+from auditlib.formats import layout, merkle
+from auditlib.formats.catalog import MAX_CATALOG_BYTES, Catalog, parse_catalog
+from auditlib.formats.checkpoint import MAX_NOTE_BYTES, Checkpoint, parse_checkpoint
+from auditlib.formats.document import MAX_DOCUMENT_BYTES, Document, document_hash, parse_document
+from auditlib.formats.keys import VerifierKey
+from auditlib.formats.seal import MAX_SEAL_BYTES, NO_PREVIOUS, Seal, check_signature, parse_seal, seal_hash
+from auditlib.vault import Stored, Vault
+
+
+class SealedBytes(msgspec.Struct, frozen=True):
+    """A seal as read: its object, its exact bytes (the leaf of the checkpoint's tree)."""
+
+    seal: Seal
+    data: bytes
+
+
+class History(msgspec.Struct):
+    """A vault's own account, and every fault found in it."""
+
+    vault: Vault
+    trusted: tuple[VerifierKey, ...] = ()
+    key_confirmed: bool = False
+    documents: list[Document] = msgspec.field(default_factory=list)
+    document_hashes: list[str] = msgspec.field(default_factory=list)
+    catalogs: dict[str, Catalog] = msgspec.field(default_factory=dict)
+    checkpoint: Checkpoint | None = None
+    checkpoint_data: bytes = b""
+    seals: list[SealedBytes] = msgspec.field(default_factory=list)  # under the checkpoint, in order
+    beyond: list[SealedBytes] = msgspec.field(default_factory=list)  # validly signed, past the checkpoint
+    stored: dict[str, Stored] = msgspec.field(default_factory=dict)
+    findings: list[Finding] = msgspec.field(default_factory=list)
+
+    @property
+    def origin(self) -> str:
+        """The trail's name, as the checkpoint or the first document says."""
+        if self.checkpoint:
+            return self.checkpoint.origin
+        return self.documents[0].origin if self.documents else ""
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings that say the evidence is wrong."""
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+    @property
+    def leaves(self) -> list[bytes]:
+        """The leaf hashes of the checkpoint's tree."""
+        return [merkle.leaf_hash(entry.data) for entry in self.seals]
+
+    def document_of(self, seal: Seal) -> Document | None:
+        """The trail document in force for a seal."""
+        if seal.trail not in self.document_hashes:
+            return None
+        return self.documents[self.document_hashes.index(seal.trail)]
+
+    def catalog_of(self, seal: Seal) -> Catalog | None:
+        """The catalogue in force for a seal."""
+        document = self.document_of(seal)
+        return self.catalogs.get(document.catalog) if document else None
+
+    @property
+    def catalog(self) -> Catalog | None:
+        """The catalogue in force at the checkpoint: that of the last seal, or of the last document while none is."""
+        if self.seals:
+            return self.catalog_of(self.seals[-1].seal)
+        return self.catalogs.get(self.documents[-1].catalog) if self.documents else None
+
+    def add(
+        self,
+        check: int,
+        where: str,
+        message: str,
+        expected: Any = "",
+        found: Any = "",
+        severity: Severity = "error",
+    ) -> None:
+        """Note one finding."""
+        self.findings.append(Finding(check, severity, where, message, str(expected)[:400], str(found)[:400]))
+
+    def add_error(self, check: int, where: str, error: AuditlibError) -> None:
+        """Note an error as a finding; unavailable storage is no finding and goes on up."""
+        if isinstance(error, UnavailableError) and type(error) is UnavailableError:
+            raise error
+        message = f"{error.where}: {error.message}" if error.where and where not in error.where else error.message
+        self.add(check, where, message, getattr(error, "expected", None) or "", getattr(error, "found", None) or "")
+
+
+def read_history(
+    vault: Vault, keys: Iterable[VerifierKey] = (), *, at: int | None = None, thorough: bool = False
+) -> History:
+    """Read documents, checkpoints and seals up to the newest trusted checkpoint (or the one of size `at`).
+
+    `keys` are those the user trusts; without any, the vault's own are used and stay unconfirmed. `thorough` reads
+    every checkpoint and every seal object, and not the pages that stand in for them.
+    """
+    history = History(vault)
+    history.stored = {entry.key: entry for entry in vault.list()}
+    _read_documents(history)
+    given = tuple(keys)
+    history.key_confirmed = bool(given)
+    history.trusted = given or tuple({key: None for doc in history.documents for key in doc.verifiers})
+    checkpoints = _read_checkpoints(history, at, thorough)
+    _read_seals(history, at, thorough)
+    _check_root(history, checkpoints)
+    return history
+
+
+def check_extends(history: History, older: Checkpoint, where: str) -> None:
+    """Check 1: that an older checkpoint's tree is a prefix of this one."""
+    if older.origin != history.origin:
+        history.add(1, where, "this checkpoint is of another trail.", history.origin, older.origin)
+    elif history.checkpoint is None or older.size > len(history.seals):
+        size = history.checkpoint.size if history.checkpoint else 0
+        history.add(
+            1,
+            where,
+            f"the trail was rolled back: this checkpoint covers {older.size} seals, the vault's newest only {size}.",
+            f"at least {older.size} seals",
+            size,
+        )
+    else:
+        found = merkle.root(history.leaves[: older.size]) if older.size else merkle.EMPTY_ROOT
+        if found != older.root:
+            history.add(
+                1,
+                where,
+                f"the first {older.size} seals are not those this checkpoint was signed over: history was rewritten.",
+                older.root.hex(),
+                found.hex(),
+            )
+
+
+def _read_documents(history: History) -> None:
+    previous = NO_PREVIOUS
+    numbers = _numbers(history, "trail")
+    for first, last in _missing(numbers, max(1, len(numbers) and numbers[-1] + 1)):
+        named = f"trail documents {first} to {last} are" if last > first else f"trail document {first} is"
+        history.add(4, layout.trail_key(first), f"{named} missing.", "the document", "no object")
+    for n in numbers:
+        key = layout.trail_key(n)
+        try:
+            data = history.vault.get(key, MAX_DOCUMENT_BYTES)
+            document = parse_document(data)
+        except AuditlibError as error:
+            history.add_error(4, key, error)
+            continue
+        if document.n != n:
+            history.add(4, key, "the trail document states another number.", n, document.n)
+        if document.previous != previous:
+            history.add(4, key, "the trail document does not follow the one before.", previous, document.previous)
+        if history.documents and document.origin != history.documents[0].origin:
+            history.add(4, key, "the origin changed.", history.documents[0].origin, document.origin)
+        previous = document_hash(data)
+        history.documents.append(document)
+        history.document_hashes.append(previous)
+        _read_catalog(history, document)
+
+
+def _numbers(history: History, kind: str) -> list[int]:
+    return sorted(n for key in history.stored if (n := layout.number_of(kind, key)) is not None)
+
+
+def _missing(present: list[int], size: int) -> list[tuple[int, int]]:
+    """The runs [first, last] of 0 to size - 1 that are not among the sorted `present`."""
+    edges = [-1, *present, size]
+    return [(low + 1, high - 1) for low, high in pairwise(edges) if high > low + 1]
+
+
+def _read_catalog(history: History, document: Document) -> None:
+    if document.catalog in history.catalogs:
+        return
+    key = layout.catalog_key(document.catalog)
+    try:
+        catalog = parse_catalog(history.vault.get(key, MAX_CATALOG_BYTES))
+    except AuditlibError as error:
+        history.add_error(4, key, error)
+        return
+    if catalog.sha256 != document.catalog:
+        history.add(4, key, "the catalogue is not the one the trail document names.", document.catalog, catalog.sha256)
+    history.catalogs[document.catalog] = catalog
+
+
+def _read_checkpoints(history: History, at: int | None, thorough: bool) -> list[tuple[str, Checkpoint]]:
+    """The validly signed checkpoints that were read, greatest first; the first (or that of size `at`) is taken."""
+    valid: list[tuple[str, Checkpoint]] = []
+    for size in reversed(_numbers(history, "checkpoint")):
+        if at is not None and size > at:
+            continue
+        key = layout.checkpoint_key(size)
+        try:
+            data = history.vault.get(key, MAX_NOTE_BYTES)
+            checkpoint = parse_checkpoint(data, history.trusted)
+            if checkpoint.size != size:
+                raise MismatchError(
+                    "the checkpoint lies under another size's name.", expected=size, found=checkpoint.size
+                )
+        except AuditlibError as error:
+            history.add_error(0, key, error)
+            continue
+        valid.append((key, checkpoint))
+        if history.checkpoint is None and (at is None or size == at):
+            history.checkpoint, history.checkpoint_data = checkpoint, data
+        if not thorough:
+            break
+    if at is not None and history.checkpoint is None:
+        raise MalformedError(
+            f"the vault has no checkpoint of size {at} signed by a trusted key.", where=history.vault.url
+        )
+    if history.checkpoint is None:
+        sealed = any(key.startswith(layout.SEALS) for key in history.stored)
+        history.add(
+            0,
+            layout.CHECKPOINTS,
+            "no checkpoint is signed by a trusted key." if sealed else "nothing has been sealed yet.",
+            " or ".join(map(str, history.trusted)) or "a key",
+            "none",
+            "error" if sealed or history.key_confirmed and not _keys_fit(history) else "warning",
+        )
+    return valid
+
+
+def _keys_fit(history: History) -> bool:
+    return any(key in history.trusted for document in history.documents for key in document.verifiers)
+
+
+def _read_seals(history: History, at: int | None, thorough: bool) -> None:
+    listed = _numbers(history, "seal")
+    size = history.checkpoint.size if history.checkpoint else (listed[-1] + 1 if listed else 0)
+    paged = {} if thorough else _read_pages(history, size)
+    present = sorted({*(n for n in listed if n < size), *paged})
+    for first, last in _missing(present, size):
+        named = f"seals {first} to {last} are" if last > first else f"seal {first} is"
+        history.add(2, layout.seal_key(first), f"{named} missing.", f"seals 0 to {size - 1}", "no object")
+    previous, before = NO_PREVIOUS, -1
+    for sequence in present:
+        previous, before = (previous if sequence == before + 1 else ""), sequence
+        key = layout.seal_key(sequence)
+        entry = paged.get(sequence) or _read_seal(history, sequence)
+        if entry is None:
+            previous = ""
+            continue
+        _check_chain(history, key, entry.seal, sequence, previous)
+        previous = seal_hash(entry.data)
+        history.seals.append(entry)
+    if at is None and history.checkpoint is not None:
+        for sequence in (n for n in listed if n >= size):
+            _read_beyond(history, sequence)
+
+
+def _check_chain(history: History, key: str, seal: Seal, sequence: int, previous: str) -> None:
+    if seal.sequence != sequence:
+        history.add(2, key, "the seal states another sequence number.", sequence, seal.sequence)
+    if history.origin and seal.origin != history.origin:
+        history.add(2, key, "the seal is of another origin.", history.origin, seal.origin)
+    if previous and seal.previous != previous:
+        history.add(3, key, "the seal does not carry the hash of the one before.", previous, seal.previous)
+    if history.document_of(seal) is None:
+        history.add(
+            4,
+            key,
+            "the seal names a trail document that is not in the vault.",
+            seal.trail,
+            "no such document",
+        )
+
+
+def _read_seal(history: History, sequence: int, check: int = 2) -> SealedBytes | None:
+    key = layout.seal_key(sequence)
+    try:
+        data = history.vault.get(key, MAX_SEAL_BYTES)
+        return SealedBytes(parse_seal(data), data)
+    except AuditlibError as error:
+        history.add_error(check, key, error)
+        return None
+
+
+def _read_pages(history: History, size: int) -> dict[int, SealedBytes]:
+    """The seals of full pages: a cache, believed only because their leaves must lead to the root."""
+    found: dict[int, SealedBytes] = {}
+    for page in range(size // layout.PAGE):
+        key = layout.page_key(page)
+        if key not in history.stored:
+            continue
+        try:
+            lines = history.vault.get(key, layout.PAGE * (MAX_SEAL_BYTES + 1)).split(b"\n")
+            if len(lines) != layout.PAGE + 1 or lines.pop():
+                raise MalformedError(f"not {layout.PAGE} lines.")
+            seals = [SealedBytes(parse_seal(line), line) for line in lines]
+        except AuditlibError as error:
+            history.add(4, key, f"the page cannot be used ({error.message}); its seals were read.", severity="warning")
+            continue
+        first = page * layout.PAGE
+        if [entry.seal.sequence for entry in seals] == list(range(first, first + layout.PAGE)):
+            found.update(zip(range(first, first + layout.PAGE), seals, strict=True))
+        else:
+            history.add(4, key, "the page holds other seals than its own; they were read.", severity="warning")
+    return found
+
+
+def _read_beyond(history: History, sequence: int) -> None:
+    key = layout.seal_key(sequence)
+    entry = _read_seal(history, sequence)
+    if entry is None:
+        return
+    document = history.document_of(entry.seal)
+    try:
+        check_signature(entry.seal, document.verifiers if document else history.trusted)
+    except MismatchError as error:
+        history.add_error(2, key, error)
+        return
+    history.beyond.append(entry)
+    history.add(
+        2,
+        key,
+        "this seal is past the newest checkpoint and is no evidence yet; the next run of the sealer finishes it.",
+        f"a checkpoint over {sequence + 1} seals",
+        f"one over {history.checkpoint.size if history.checkpoint else 0}",
+        "warning",
+    )
+
+
+def _check_root(history: History, checkpoints: Sequence[tuple[str, Checkpoint]]) -> None:
+    """Check 4 for the checkpoint taken, check 1 for every other that was read; one pass over the leaves."""
+    if history.checkpoint is None:
+        return
+    wanted: dict[int, list[tuple[str, Checkpoint]]] = {}
+    for key, checkpoint in checkpoints:
+        wanted.setdefault(checkpoint.size, []).append((key, checkpoint))
+    frontier = merkle.Frontier()
+    whole = len(history.seals) == history.checkpoint.size
+    for entry in history.seals if whole else ():
+        frontier.append(merkle.leaf_hash(entry.data))
+        for key, checkpoint in wanted.get(frontier.size, ()):
+            newest = checkpoint.size == history.checkpoint.size
+            if checkpoint.origin != history.checkpoint.origin:
+                history.add(0, key, "the checkpoint is of another origin.", history.origin, checkpoint.origin)
+            elif checkpoint.root != frontier.root():
+                message = (
+                    "the seals do not lead to the checkpoint's root."
+                    if newest
+                    else "an earlier signed checkpoint is not a prefix of this history: a fork or a rewriting."
+                )
+                history.add(4 if newest else 1, key, message, checkpoint.root.hex(), frontier.root().hex())
+    if not whole:
+        history.add(
+            4,
+            layout.checkpoint_key(history.checkpoint.size),
+            "the root cannot be rebuilt, because seals are missing or unreadable.",
+            history.checkpoint.root.hex(),
+            f"{len(history.seals)} of {history.checkpoint.size} seals",
+        )

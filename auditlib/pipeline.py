@@ -1,0 +1,221 @@
+"""The pipeline seen through its own records (check 9): silences, clocks ahead, late arrivals, lost numbers.
+
+Each batch is observed alone (`observe`), then the observations are joined in the order of the seals (`judge`), so
+that the work can be spread and little is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from auditlib.findings import Finding, duration, moment
+from auditlib.formats.event import source_name
+from auditlib.formats.times import DAY, SECOND
+
+SILENCE = 4 * 3600 * SECOND  # microseconds without a record of a source before it is called silent
+AHEAD = 60 * SECOND  # microseconds by which occurred_at may pass recorded_at before a clock is called ahead
+LATE = DAY  # microseconds from occurred_at to recorded_at before an arrival is called late
+HEARTBEAT = "audit.heartbeat"
+UNPACED = ("import:", "auditlib:")  # sources without a rhythm of their own: imports, and the pipeline itself
+_SHOWN = 5  # silences, numbers and ids named in one sentence
+
+Runs = list[tuple[int, int]]
+
+
+class SourcePulse(msgspec.Struct):
+    """What one batch shows of one source instance; times in microseconds."""
+
+    first: int
+    last: int
+    silences: Runs
+    heartbeats: int
+    numbers: Runs  # runs [first, last] of source_seq
+    repeated: int  # source_seq that stand more than once
+    ahead: int  # records with occurred_at past recorded_at by more than AHEAD
+    ahead_most: int
+    ahead_span: tuple[int, int] | None
+    late: int
+    late_most: int
+    late_ids: list[str]
+
+
+Pulse = dict[str, SourcePulse]
+
+
+def observe(table: pa.Table) -> Pulse:
+    """One batch -> what it shows of each source instance, and of each source's name (for silence)."""
+    recorded = np.asarray(table.column("recorded_at").cast(pa.int64()))
+    occurred = np.asarray(table.column("occurred_at").cast(pa.int64()))
+    sources = pc.dictionary_encode(table.column("source").combine_chunks())
+    codes = np.asarray(sources.indices)
+    names = sources.dictionary.to_pylist()
+    beats = np.asarray(pc.equal(table.column("action"), HEARTBEAT).combine_chunks().cast(pa.int8())).astype(bool)
+    found: Pulse = {}
+    for code, source in enumerate(names):
+        rows = np.flatnonzero(codes == code)
+        found[source] = _observe_source(table, rows, recorded[rows], occurred[rows], beats[rows], source)
+    short = np.array([source_name(source) for source in names], dtype=object)
+    for name in sorted(set(short)):
+        times = np.sort(recorded[np.isin(codes, np.flatnonzero(short == name))])
+        joined = found.get(name)
+        if joined is None:
+            joined = found[name] = _empty()
+            joined.heartbeats = sum(found[source].heartbeats for source in names if source_name(source) == name)
+        joined.first, joined.last = int(times[0]), int(times[-1])
+        joined.silences = _silences(times)
+    return found
+
+
+def _observe_source(table: pa.Table, rows: Any, recorded: Any, occurred: Any, beats: Any, source: str) -> SourcePulse:
+    pulse = _empty()
+    pulse.first, pulse.last = int(recorded.min()), int(recorded.max())
+    pulse.heartbeats = int(beats.sum())
+    numbers = table.column("source_seq").take(rows).drop_null().to_numpy()
+    distinct = np.unique(numbers)
+    pulse.numbers, pulse.repeated = _runs(distinct), len(numbers) - len(distinct)
+    skew = occurred - recorded
+    ahead = np.flatnonzero(skew > AHEAD)
+    if len(ahead):
+        pulse.ahead, pulse.ahead_most = len(ahead), int(skew[ahead].max())
+        pulse.ahead_span = int(recorded[ahead].min()), int(recorded[ahead].max())
+    late = np.flatnonzero(-skew > LATE) if not source.startswith(UNPACED) else np.empty(0, np.int64)
+    if len(late):
+        pulse.late, pulse.late_most = len(late), int(-skew[late].min())
+        pulse.late_ids = table.column("event_id").take(rows[late[:_SHOWN]]).to_pylist()
+    return pulse
+
+
+def judge(pulses: Iterable[Pulse]) -> list[Finding]:
+    """The batches' observations, in the order of their seals -> the findings of check 9."""
+    joined: Pulse = {}
+    for pulse in pulses:
+        for source, part in sorted(pulse.items()):
+            before = joined.get(source)
+            joined[source] = part if before is None else _join(before, part)
+    findings: list[Finding] = []
+    paced = {source for source in joined if not source.startswith(UNPACED)}
+    for source, seen in sorted(joined.items()):
+        if source in paced and source == source_name(source) and seen.silences:
+            findings.append(_silent(source, seen))
+        if seen.numbers:
+            findings.extend(_lost(source, seen))
+        if seen.ahead and seen.ahead_span:
+            first, last = map(moment, seen.ahead_span)
+            findings.append(
+                Finding(
+                    9,
+                    "warning",
+                    source,
+                    f"the clock of {source} ran ahead: {seen.ahead:,} record(s) say they occurred up to "
+                    f"{duration(seen.ahead_most)} after they were recorded, from {first} to {last}.",
+                    f"at most {duration(AHEAD)}",
+                    duration(seen.ahead_most),
+                )
+            )
+        if seen.late:
+            findings.append(
+                Finding(
+                    9,
+                    "warning",
+                    source,
+                    f"{seen.late:,} record(s) of {source} arrived up to {duration(seen.late_most)} late: "
+                    f"{', '.join(seen.late_ids)}{' ...' if seen.late > len(seen.late_ids) else ''}.",
+                    f"within {duration(LATE)}",
+                    duration(seen.late_most),
+                )
+            )
+    return findings
+
+
+def _silent(source: str, pulse: SourcePulse) -> Finding:
+    shown = "; ".join(f"{moment(a)} to {moment(b)} ({duration(b - a)})" for a, b in pulse.silences[:_SHOWN])
+    more = f" and {len(pulse.silences) - _SHOWN} more" if len(pulse.silences) > _SHOWN else ""
+    proof = "" if pulse.heartbeats else " It sends no heartbeat, so that quiet and broken look alike."
+    return Finding(
+        9,
+        "warning" if pulse.heartbeats else "info",
+        source,
+        f"no record of {source} for {len(pulse.silences)} span(s) of more than {duration(SILENCE)}: {shown}{more}.{proof}",
+        f"a record within {duration(SILENCE)}",
+        f"{len(pulse.silences)} silence(s)",
+    )
+
+
+def _lost(source: str, pulse: SourcePulse) -> list[Finding]:
+    gaps = [(low + 1, high - 1) for (_, low), (high, _) in zip([(0, 0), *pulse.numbers], pulse.numbers)]
+    gaps = [(first, last) for first, last in gaps if last >= first]
+    findings = []
+    if gaps:
+        count = sum(last - first + 1 for first, last in gaps)
+        shown = ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in gaps[:_SHOWN])
+        findings.append(
+            Finding(
+                9,
+                "warning",
+                source,
+                f"{count:,} sequence number(s) of {source} never arrived: {shown}{' ...' if len(gaps) > _SHOWN else ''}.",
+                "numbers without gaps from 1",
+                f"{count} missing",
+            )
+        )
+    if pulse.repeated:
+        message = f"{pulse.repeated:,} sequence number(s) of {source} stand more than once."
+        findings.append(Finding(9, "warning", source, message, "each number once", f"{pulse.repeated} repeated"))
+    return findings
+
+
+def _join(one: SourcePulse, two: SourcePulse) -> SourcePulse:
+    between: Runs = [(one.last, two.first)] if two.first - one.last > SILENCE else []
+    spans = [span for span in (one.ahead_span, two.ahead_span) if span]
+    numbers, overlap = _merge_runs([*one.numbers, *two.numbers])
+    return SourcePulse(
+        first=min(one.first, two.first),
+        last=max(one.last, two.last),
+        silences=[*one.silences, *between, *two.silences],
+        heartbeats=one.heartbeats + two.heartbeats,
+        numbers=numbers,
+        repeated=one.repeated + two.repeated + overlap,
+        ahead=one.ahead + two.ahead,
+        ahead_most=max(one.ahead_most, two.ahead_most),
+        ahead_span=(min(a for a, _ in spans), max(b for _, b in spans)) if spans else None,
+        late=one.late + two.late,
+        late_most=max(one.late_most, two.late_most),
+        late_ids=[*one.late_ids, *two.late_ids][:_SHOWN],
+    )
+
+
+def _merge_runs(runs: Runs) -> tuple[Runs, int]:
+    """Sorted, joined runs, and how many numbers stood in two of them."""
+    merged: Runs = []
+    overlap = 0
+    for first, last in sorted(runs):
+        if merged and first <= merged[-1][1] + 1:
+            overlap += max(0, min(merged[-1][1], last) - first + 1)
+            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
+        else:
+            merged.append((first, last))
+    return merged, overlap
+
+
+def _runs(numbers: Any) -> Runs:
+    if not len(numbers):
+        return []
+    breaks = np.flatnonzero(np.diff(numbers) != 1)
+    firsts = numbers[np.concatenate(([0], breaks + 1))]
+    lasts = numbers[np.concatenate((breaks, [len(numbers) - 1]))]
+    return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
+
+
+def _silences(times: Any) -> Runs:
+    long = np.flatnonzero(np.diff(times) > SILENCE)
+    return list(zip(times[long].tolist(), times[long + 1].tolist(), strict=True))
+
+
+def _empty() -> SourcePulse:
+    return SourcePulse(0, 0, [], 0, [], 0, 0, 0, None, 0, 0, [])

@@ -1,0 +1,439 @@
+"""The sealer: an ordered run of records -> batch -> seal -> checkpoint -> page.
+
+The seal is the commit point. What a crash leaves, and what the next run does about it:
+
+    after the batch        an unreferenced object; harmless, reported as information; the records are sealed again
+    after the seal         committed: the next run checks its signature and its batch, and signs the checkpoint
+    after the checkpoint   sealed; a missing page is written by the next run
+
+Recovery runs the same code as normal work. The sealer never adopts a seal that no key of the trail signed, and never
+signs a history that is smaller than, or inconsistent with, the last one it signed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from auditlib.errors import MalformedError, MismatchError, MissingError
+from auditlib.findings import Finding
+from auditlib.formats import layout, merkle
+from auditlib.formats.batch import EncodedBatch, encode_batch, parse_batch
+from auditlib.formats.canonical import canonical
+from auditlib.formats.catalog import Catalog
+from auditlib.formats.checkpoint import MAX_NOTE_BYTES, Checkpoint, parse_checkpoint, sign_checkpoint
+from auditlib.formats.columns import BLIND_BYTES, SCHEMA, faults, record_at, table_of
+from auditlib.formats.document import DOCUMENT_FORMAT, Document, Retention, check_retention, document_bytes
+from auditlib.formats.event import (
+    MAX_CONTEXT_BYTES,
+    RECORD_SCHEMA,
+    Actor,
+    Event,
+    Receipt,
+    Record,
+    Target,
+    event_bytes,
+)
+from auditlib.formats.keys import SigningKey
+from auditlib.formats.seal import (
+    MAX_BATCH_BYTES,
+    NO_PREVIOUS,
+    SEAL_FORMAT,
+    Seal,
+    seal_bytes,
+    seal_hash,
+    sign_seal,
+)
+from auditlib.formats.times import format_time
+from auditlib.history import History, SealedBytes, read_history
+from auditlib.ids import IdIndex, pairs
+from auditlib.state import SealerState
+from auditlib.vault import ExistsError, Vault
+
+OWN_SOURCE = "auditlib:sealer"  # the source of events that the sealer records itself
+DEFAULT_MAX_EVENTS = 50_000  # events a batch
+MAX_SOURCES = 1000  # distinct sources a batch, so that its seal stays below 256 KiB (DESIGN 4.4)
+MAX_TABLE_BYTES = 256 * 1024 * 1024  # bytes of columns a batch, so that its file stays below 512 MiB (DESIGN 4.3)
+
+_EVENT_COLUMNS = [name for name in SCHEMA.names if name not in ("recorded_at", "source", "source_seq")]
+
+
+class Added(msgspec.Struct, frozen=True):
+    """What became of some records: newly taken, dropped as exact repeats, refused as conflicts."""
+
+    new: int = 0
+    repeats: int = 0
+    conflicts: int = 0
+
+    def __add__(self, other: Added) -> Added:
+        return Added(self.new + other.new, self.repeats + other.repeats, self.conflicts + other.conflicts)
+
+
+def create_trail(vault: Vault, key: SigningKey, retention: Retention, catalog: Catalog) -> Document:
+    """Lay down a new trail: the catalogue and trail document 0. Doing it again with the same values changes nothing."""
+    document = Document(
+        catalog=catalog.sha256,
+        format=DOCUMENT_FORMAT,
+        keys=(str(key.verifier),),
+        n=0,
+        origin=key.name,
+        previous=NO_PREVIOUS,
+        retention=check_retention(retention),
+        schema=RECORD_SCHEMA,
+    )
+    _put_same(vault, layout.catalog_key(catalog.sha256), catalog.data)
+    _put_same(vault, layout.trail_key(0), document_bytes(document))
+    return document
+
+
+@contextmanager
+def open_sealer(
+    vault: Vault,
+    key: SigningKey,
+    state: SealerState,
+    *,
+    now: Callable[[], int],
+    random: Callable[[int], bytes] = secrets.token_bytes,
+    max_events: int = DEFAULT_MAX_EVENTS,
+) -> Iterator[Sealer]:
+    """The one sealer at work on this vault: takes the lock, checks the history, finishes what a crash left.
+
+    `now` gives microseconds since 1970 UTC. Raises MismatchError, and writes nothing, where the history has any fault
+    or is not an extension of the last checkpoint this sealer signed.
+    """
+    with state.lock():
+        sealer = Sealer(vault, key, state, now=now, random=random, max_events=max_events)
+        try:
+            yield sealer
+        finally:
+            sealer.close()
+
+
+class Sealer:
+    """See `open_sealer`, which makes one. `add` takes records and seals full batches; `flush` seals the rest."""
+
+    def __init__(
+        self,
+        vault: Vault,
+        key: SigningKey,
+        state: SealerState,
+        *,
+        now: Callable[[], int],
+        random: Callable[[int], bytes],
+        max_events: int,
+    ) -> None:
+        self._vault, self._key, self._state = vault, key, state
+        self._now, self._random, self._max_events = now, random, max_events
+        self._tree = merkle.Frontier()
+        self._seals: list[SealedBytes] = []
+        self._waiting: pa.Table = SCHEMA.empty_table()
+        self._waiting_rows: dict[tuple[str, str], int] = {}
+        history = self._checked_history()
+        self._document = history.document_hashes[-1]
+        self.catalog = self._catalog_in_force(history)
+        for entry in [*history.seals, *history.beyond]:
+            self._tree.append(merkle.leaf_hash(entry.data))
+            self._seals.append(entry)
+        if history.beyond:
+            self._sign()
+        self._write_pages(history)
+        self._ids = self._open_ids()
+
+    @property
+    def size(self) -> int:
+        """How many seals the trail has."""
+        return self._tree.size
+
+    def close(self) -> None:
+        """Let go of the index. Records added and not flushed are not sealed."""
+        self._ids.close()
+
+    def add(self, records: Sequence[Record]) -> Added:
+        """Take records in the order they were recorded: repeats are dropped, conflicts become `audit.conflict`.
+
+        A batch is sealed whenever more than a batch is waiting. Raises MalformedError, and takes none of them, where
+        one is invalid under the catalogue in force.
+        """
+        if not records:
+            return Added()
+        table = table_of(records)
+        for row, message in faults(table, self.catalog):
+            raise MalformedError(message, where=f"record {row + 1} ({records[row].event.event_id})")
+        fresh, added, conflicts = self._sift(table)
+        self._wait(fresh)
+        for first, second in conflicts:
+            added += self._record_conflict(first, second)
+        while self._waiting.num_rows > self._max_events:
+            self._seal_waiting()
+        return added
+
+    def flush(self) -> None:
+        """Seal everything that waits."""
+        while self._waiting.num_rows:
+            self._seal_waiting()
+
+    # --- opening ---------------------------------------------------------------------------------------------
+
+    def _checked_history(self) -> History:
+        history = read_history(self._vault, [self._key.verifier])
+        if not history.documents:
+            raise MalformedError(
+                "this vault holds no trail yet.",
+                where=self._vault.url,
+                remedy="Make one with `auditlib init`.",
+            )
+        if history.origin != self._key.name:
+            raise MalformedError(
+                f"the key is of {self._key.name}, the trail of {history.origin}.", where=self._vault.url
+            )
+        if str(self._key.verifier) not in history.documents[-1].keys:
+            raise MalformedError(f"the trail does not name the key {self._key.verifier}.", where=self._vault.url)
+        for number, entry in enumerate(history.beyond, len(history.seals)):
+            self._check_own(history, entry, number)
+        self._check_memory(history)
+        if history.errors:
+            worst = history.errors[0]
+            raise MismatchError(
+                f"the sealer refuses to go on: {worst.message} ({len(history.errors)} fault(s) in all)",
+                where=f"{self._vault.url}: {worst.object}",
+                remedy="Nothing was written. Run `auditlib verify` and keep the vault as it is.",
+                expected=worst.expected,
+                found=worst.found,
+            )
+        return history
+
+    def _check_own(self, history: History, entry: SealedBytes, number: int) -> None:
+        """A seal past the checkpoint is adopted only if it goes on where the chain ends and its batch is what it says."""
+        key, seal = layout.seal_key(number), entry.seal
+        chain = [*history.seals, *history.beyond]
+        previous = seal_hash(chain[number - 1].data) if number else NO_PREVIOUS
+        if seal.sequence != number or seal.previous != previous:
+            history.add(3, key, "the seal past the checkpoint does not continue the chain.", previous, seal.previous)
+            return
+        try:
+            data = self._vault.get(seal.batch.object, MAX_BATCH_BYTES)
+        except MissingError:
+            history.add(5, seal.batch.object, "the batch of a seal past the checkpoint is missing.", seal.batch.sha256)
+            return
+        root = merkle.root(parse_batch(data).leaves()).hex()
+        if hashlib.sha256(data).hexdigest() != seal.batch.sha256 or root != seal.batch.root:
+            history.add(5, seal.batch.object, "the batch is not the one its seal describes.", seal.batch.sha256)
+
+    def _check_memory(self, history: History) -> None:
+        last = self._state.last()
+        if last is None:
+            return
+        leaves = [merkle.leaf_hash(entry.data) for entry in [*history.seals, *history.beyond]]
+        if last.size > len(leaves) or merkle.root(leaves[: last.size]) != last.root:
+            history.findings.insert(
+                0,
+                _memory_finding(last, len(leaves)),
+            )
+
+    def _catalog_in_force(self, history: History) -> Catalog:
+        catalog = history.catalogs.get(history.documents[-1].catalog)
+        if catalog is None:
+            raise MismatchError("the catalogue in force cannot be read.", where=self._vault.url)
+        return catalog
+
+    def _write_pages(self, history: History) -> None:
+        for page in range(self.size // layout.PAGE):
+            if layout.page_key(page) not in history.stored:
+                self._write_page(page)
+
+    def _open_ids(self) -> IdIndex:
+        self._state.folder.mkdir(parents=True, exist_ok=True)
+        index = IdIndex(self._state.ids)
+        hashes = {number: seal_hash(entry.data) for number, entry in enumerate(self._seals)}
+        covered = index.covered()
+        if any(hashes.get(number) != seal for number, seal in covered.items()):
+            index.clear()
+            covered = {}
+        for number, seal in hashes.items():
+            if number not in covered:
+                index.add(number, seal, self._batch_table(number))
+        return index
+
+    def _batch_table(self, number: int) -> pa.Table:
+        batch = self._seals[number].seal.batch
+        data = self._vault.get(batch.object, MAX_BATCH_BYTES)
+        found = hashlib.sha256(data).hexdigest()
+        if found != batch.sha256:
+            raise MismatchError(
+                "the batch is not the one that was sealed.",
+                where=batch.object,
+                expected=batch.sha256,
+                found=found,
+            )
+        return parse_batch(data).table
+
+    # --- repeats and conflicts -------------------------------------------------------------------------------
+
+    def _sift(self, table: pa.Table) -> tuple[pa.Table, Added, list[tuple[Event, Record]]]:
+        """(rows that are new, counts, conflicts as (event that stands, record that was refused))."""
+        standing = self._standing(table)
+        keep: list[int] = []
+        seen: dict[tuple[str, str], int] = {}
+        conflicts: list[tuple[Event, Record]] = []
+        repeats = 0
+        for row, pair in enumerate(pairs(table)):
+            first = standing.get(pair)
+            if first is None and pair in seen:
+                first = record_at(table, seen[pair]).event
+            if first is None:
+                seen[pair] = row
+                keep.append(row)
+                continue
+            second = record_at(table, row)
+            if event_bytes(first) == event_bytes(second.event):
+                repeats += 1
+            else:
+                conflicts.append((first, second))
+        fresh = table if len(keep) == table.num_rows else table.take(pa.array(keep, pa.int64()))
+        return fresh, Added(len(keep), repeats, len(conflicts)), conflicts
+
+    def _standing(self, table: pa.Table) -> dict[tuple[str, str], Event]:
+        """The events already sealed, or waiting, under an id that stands in `table`."""
+        found: dict[tuple[str, str], Event] = {}
+        wanted = list(pairs(table))
+        for number, rows in self._ids.candidates(table).items():
+            sealed = self._batch_table(number)
+            places = {pair: place for place, pair in enumerate(pairs(sealed))}
+            for pair in (wanted[row] for row in rows):
+                if pair in places:
+                    found[pair] = record_at(sealed, places[pair]).event
+        for pair in wanted:
+            if pair in self._waiting_rows:
+                found.setdefault(pair, record_at(self._waiting, self._waiting_rows[pair]).event)
+        return found
+
+    def _record_conflict(self, first: Event, second: Record) -> Added:
+        """Seal that an id came with another body: both hashes, and the refused body where it fits."""
+        hashes = [hashlib.sha256(event_bytes(event)).hexdigest() for event in (first, second.event)]
+        source, event_id = second.receipt.source, second.event.event_id
+        context = {
+            "event_id": event_id,
+            "first_sha256": hashes[0],
+            "refused": event_bytes(second.event).decode(),
+            "second_sha256": hashes[1],
+            "source": source,
+        }
+        if len(canonical(context)) > MAX_CONTEXT_BYTES:
+            del context["refused"]
+        name = hashlib.sha256("\n".join([source, event_id, *hashes]).encode()).hexdigest()
+        now = format_time(self._now())
+        event = Event(
+            action="audit.conflict",
+            actor=Actor(OWN_SOURCE, None, "system"),
+            context=context,
+            event_id=f"conflict-{name[:32]}",
+            occurred_at=now,
+            outcome="denied",
+            target=Target(event_id, "event"),
+        )
+        table = table_of([Record(event, Receipt(now, OWN_SOURCE, None))])
+        if self._standing(table):
+            return Added()  # the same conflict was recorded before
+        self._wait(table)
+        return Added()
+
+    def _wait(self, table: pa.Table) -> None:
+        for row, pair in enumerate(pairs(table), self._waiting.num_rows):
+            self._waiting_rows[pair] = row
+        self._waiting = pa.concat_tables([self._waiting, table]).combine_chunks()
+
+    # --- sealing ---------------------------------------------------------------------------------------------
+
+    def _seal_waiting(self) -> None:
+        rows = _rows_that_fit(self._waiting, self._max_events)
+        table = self._waiting.slice(0, rows).combine_chunks()
+        self._seal(table)
+        self._waiting = self._waiting.slice(rows).combine_chunks()
+        self._waiting_rows = {pair: row for row, pair in enumerate(pairs(self._waiting))}
+
+    def _seal(self, table: pa.Table) -> None:
+        number = self.size
+        encoded = encode_batch(table, number, self._random(BLIND_BYTES))
+        seal = sign_seal(self._describe(encoded, number), self._key)
+        data = seal_bytes(seal)
+        _put_same(self._vault, encoded.batch.object, encoded.data)
+        _put_same(self._vault, layout.seal_key(number), data)  # the commit point
+        self._tree.append(merkle.leaf_hash(data))
+        self._seals.append(SealedBytes(seal, data))
+        self._sign()
+        self._ids.add(number, seal_hash(data), table)
+        if self.size % layout.PAGE == 0:
+            self._write_page(number // layout.PAGE)
+
+    def _describe(self, encoded: EncodedBatch, number: int) -> Seal:
+        return Seal(
+            batch=encoded.batch,
+            counts=encoded.counts,
+            format=SEAL_FORMAT,
+            occurred=encoded.occurred,
+            origin=self._key.name,
+            previous=seal_hash(self._seals[-1].data) if self._seals else NO_PREVIOUS,
+            recorded=encoded.recorded,
+            schema=RECORD_SCHEMA,
+            sealed_at=format_time(self._now()),
+            sequence=number,
+            signature="",
+            sources=encoded.sources,
+            trail=self._document,
+        )
+
+    def _sign(self) -> None:
+        """Sign the checkpoint over all seals: remembered first, then put, then read back."""
+        note = sign_checkpoint(self._key.name, self.size, self._tree.root(), [self._key])
+        self._state.remember(note)
+        key = layout.checkpoint_key(self.size)
+        _put_same(self._vault, key, note)
+        parse_checkpoint(self._vault.get(key, MAX_NOTE_BYTES), [self._key.verifier])
+
+    def _write_page(self, page: int) -> None:
+        entries = self._seals[page * layout.PAGE : (page + 1) * layout.PAGE]
+        _put_same(self._vault, layout.page_key(page), b"".join(entry.data + b"\n" for entry in entries))
+
+
+def _put_same(vault: Vault, key: str, data: bytes) -> None:
+    """Put, or find the very same bytes there already; anything else there is somebody else's."""
+    try:
+        vault.put(key, data)
+    except ExistsError as error:
+        if vault.get(key, len(data) + 1) != data:
+            raise MismatchError(
+                "another object stands where the sealer must write; it was planted, or a second sealer is at work.",
+                where=error.where,
+                remedy="Nothing was overwritten. Run `auditlib verify` before sealing again.",
+                expected=hashlib.sha256(data).hexdigest(),
+                found="other bytes",
+            ) from None
+
+
+def _memory_finding(last: Checkpoint, size: int) -> Finding:
+    return Finding(
+        1,
+        "error",
+        layout.checkpoint_key(last.size),
+        f"this sealer last signed a checkpoint over {last.size} seals, and the vault's {size} do not extend it: "
+        "it was rolled back, rewritten, or is another vault.",
+        last.root.hex(),
+        f"{size} seals",
+    )
+
+
+def _rows_that_fit(table: pa.Table, most: int) -> int:
+    """How many rows, from the first, make one batch within every limit."""
+    rows = min(most, table.num_rows)
+    sources = pc.index_in(table.column("source"), pc.unique(table.column("source")))
+    if pc.max(sources).as_py() >= MAX_SOURCES:
+        rows = min(rows, pc.index(sources, MAX_SOURCES).as_py())
+    while rows > 1 and table.slice(0, rows).nbytes > MAX_TABLE_BYTES:
+        rows //= 2
+    return rows

@@ -1,0 +1,86 @@
+"""What the sealer remembers outside the vault: its last checkpoint, its id index, and that it is the only one.
+
+    <state>/acme.example_audit-cd0ca78c/
+      checkpoint     the last checkpoint it signed, byte for byte
+      ids.sqlite     see ids.py; safe to delete
+      lock           held while sealing
+
+Whoever can cut the vault's tail cannot also reach this, if it lies on another machine or under another user.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from auditlib.errors import MalformedError, UnavailableError
+from auditlib.formats.checkpoint import Checkpoint, parse_checkpoint
+from auditlib.formats.keys import VerifierKey
+
+
+def default_state() -> Path:
+    """`$AUDITLIB_STATE`, else `auditlib` below `$XDG_STATE_HOME` or `~/.local/state` (XDG base directories)."""
+    chosen = os.environ.get("AUDITLIB_STATE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "auditlib"
+
+
+class SealerState:
+    """One sealer's memory, for one origin and key."""
+
+    def __init__(self, root: Path, key: VerifierKey) -> None:
+        self._key = key
+        self.folder = root / f"{key.name.replace('/', '_')}-{key.hash.hex()}"
+        self.ids = self.folder / "ids.sqlite"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the lease of the direct form: UnavailableError where another sealer has it."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise UnavailableError(
+                f"the sealer's memory cannot be written ({error.strerror}).",
+                where=str(self.folder),
+                remedy="Set AUDITLIB_STATE to a folder that can.",
+            ) from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise UnavailableError(
+                f"another sealer of {self._key.name} is at work.",
+                where=str(self.folder),
+                remedy="Try again when it is done.",
+            ) from None
+        finally:
+            os.close(descriptor)
+
+    def last(self) -> Checkpoint | None:
+        """The last checkpoint signed, or None before the first."""
+        path = self.folder / "checkpoint"
+        try:
+            return parse_checkpoint(path.read_bytes(), [self._key])
+        except FileNotFoundError:
+            return None
+        except MalformedError as error:
+            raise error.at(str(path)) from None
+
+    def remember(self, checkpoint: bytes) -> None:
+        """Keep the checkpoint durably; it replaces the one before."""
+        fresh = self.folder / "checkpoint.new"
+        with fresh.open("wb") as file:
+            file.write(checkpoint)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self.folder / "checkpoint")
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

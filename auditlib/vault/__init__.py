@@ -1,0 +1,56 @@
+"""Locked storage: what a vault does, whatever keeps it (DESIGN 4.6).
+
+What is immutable: everything. What may be written: a key that is not there yet. Each method's docstring is the
+contract that the local and the object-storage vault both keep; one behaviour suite in the tests runs over both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+
+from auditlib.errors import MalformedError, MismatchError
+
+MAX_DOCUMENT_BYTES = 1024 * 1024  # bytes read at most for any object but a batch or a page
+
+
+class ExistsError(MismatchError):
+    """An object stands at this key already; nothing is ever overwritten."""
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """One object version as the storage lists it: key, size in bytes, and what is odd about it ('' if nothing)."""
+
+    key: str
+    size: int
+    odd: str = ""
+
+
+class Vault(Protocol):
+    """Where a trail is kept."""
+
+    url: str
+    lock_enforced: bool  # whether the storage itself refuses to change or delete before the retention ends
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store `data` durably at a new key, whole or not at all; ExistsError if the key is taken."""
+
+    def get(self, key: str, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
+        """The object's bytes; MissingError if there is none, MismatchError past `limit` bytes or if it is no file."""
+
+    def list(self, prefix: str = "") -> Iterator[Stored]:
+        """Every object below the prefix, sorted by key."""
+
+
+def open_vault(url: str, *, create: bool = False) -> Vault:
+    """A path or `file://` URL -> its Vault. MalformedError where there is none, unless `create` asks to make it."""
+    if "://" in url and not url.startswith("file://"):
+        scheme = url.split("://", 1)[0]
+        raise MalformedError(
+            f"this version keeps vaults in local directories only, not at {scheme}://.", remedy="Give a path."
+        )
+    from auditlib.vault.local import LocalVault
+
+    return LocalVault(url.removeprefix("file://"), create=create)

@@ -1,0 +1,384 @@
+"""The numbered checks over a vault (DESIGN 5). It distrusts whoever wrote the vault, and shares no code with it
+but the formats.
+
+Every check is made and every fault reported, not only the first; what could not be checked is named in `unchecked`.
+Checks 0 to 4 are made by `history`; here come 5 to 9 and the report.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from auditlib import pipeline
+from auditlib.errors import AuditlibError, MissingError, UnavailableError
+from auditlib.findings import NO_ANCHOR, Finding, Report, duration, sorted_findings
+from auditlib.formats import layout, merkle
+from auditlib.formats.batch import (
+    NODE_LEAVES,
+    ParsedBatch,
+    counts_of,
+    id_digests,
+    parse_batch,
+    sources_of,
+    time_range,
+)
+from auditlib.formats.catalog import Catalog, parse_catalog
+from auditlib.formats.checkpoint import Checkpoint
+from auditlib.formats.columns import faults
+from auditlib.formats.keys import VerifierKey
+from auditlib.formats.seal import MAX_BATCH_BYTES, Seal
+from auditlib.formats.times import DAY, format_time, parse_time
+from auditlib.history import History, check_extends, read_history
+from auditlib.vault import Vault, open_vault
+
+MAX_FAULTS = 20  # invalid records named in one batch; the rest are counted
+_KEY_BYTES = 32
+
+
+class BatchResult(msgspec.Struct):
+    """What checking one batch found: findings, id digests (uint64, 8 bytes an event), and its pulse."""
+
+    findings: list[Finding]
+    digests: bytes = b""
+    pulse: pipeline.Pulse | None = None
+
+
+def verify(
+    vault: Vault,
+    *,
+    keys: Iterable[VerifierKey] = (),
+    deep: bool = False,
+    against: Sequence[tuple[str, Checkpoint]] = (),
+    now: int,
+    executor: Executor | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Make every check that can be made and report every fault.
+
+    `keys` are the verifier keys the user trusts; without any, the vault's own are used and said to be unconfirmed.
+    `against` are older checkpoints (name, checkpoint) from outside. `deep` reads every record. `now` is microseconds
+    since 1970 UTC. `progress(done, total)` counts bytes of batches. Raises UnavailableError alone.
+    """
+    history = read_history(vault, keys, thorough=True)
+    for name, older in against:
+        check_extends(history, older, name)
+    _check_batches(history, deep, executor, progress, now)
+    if not deep:
+        _check_counted_numbers(history)
+    _check_leftovers(history)
+    last = history.seals[-1].seal.sealed_at if history.seals else None
+    return Report(
+        vault=vault.url,
+        origin=history.origin,
+        events=sum(entry.seal.batch.events for entry in history.seals),
+        seals=len(history.seals),
+        checkpoint=history.checkpoint,
+        key_confirmed=history.key_confirmed and history.checkpoint is not None,
+        last_sealed_at=last,
+        verified_at=format_time(now),
+        deep=deep,
+        findings=sorted_findings(history.findings),
+        unchecked=tuple(_unchecked(history, deep, bool(against))),
+    )
+
+
+def check_batch(data: bytes, seal: Seal, catalog: Catalog | None, key: bytes) -> BatchResult:
+    """Checks 5 and 6 on one batch's bytes; `key` keys the id digests."""
+    result = _check_bytes(data, seal)
+    where = seal.batch.object
+    try:
+        batch = parse_batch(data)
+    except AuditlibError as error:
+        result.findings.append(Finding(6, "error", where, f"the batch cannot be read: {error.message}"))
+        return result
+    add = _adder(result.findings, where)
+    if catalog is None:
+        add("the catalogue in force is not known, so that its rules were not applied.", seal.trail, "none")
+    try:
+        _check_records(batch, catalog or _NO_CATALOG, add)
+        _check_tree(batch, seal, add)
+    except (UnicodeDecodeError, ValueError) as error:
+        add(f"its cells cannot be read: {str(error)[:200]}", "valid text and times", "")
+        return result
+    _check_described(batch, seal, add)
+    digests = id_digests(batch.table, key)
+    if len(np.unique(digests)) < len(digests):
+        for source, event_id in _repeated_ids(batch):
+            add(f"the event id {event_id} of {source} stands more than once.", "once", "more than once")
+    result.digests = digests.tobytes()
+    result.pulse = pipeline.observe(batch.table)
+    return result
+
+
+def _check_bytes(data: bytes, seal: Seal) -> BatchResult:
+    """Check 5 on bytes in hand."""
+    result = BatchResult([])
+    where, found = seal.batch.object, sha256(data).hexdigest()
+    if len(data) != seal.batch.size:
+        message = "the batch has another size than its seal states."
+        result.findings.append(Finding(5, "error", where, message, str(seal.batch.size), str(len(data))))
+    if found != seal.batch.sha256:
+        message = "the batch is not the one that was sealed: its SHA-256 differs."
+        result.findings.append(Finding(5, "error", where, message, seal.batch.sha256, found))
+    return result
+
+
+def _adder(findings: list[Finding], where: str) -> Callable[[str, object, object], None]:
+    def add(message: str, expected: object, found: object) -> None:
+        findings.append(Finding(6, "error", where, message, str(expected)[:400], str(found)[:400]))
+
+    return add
+
+
+_NO_CATALOG = Catalog(b"", {})
+
+
+def _check_records(batch: ParsedBatch, catalog: Catalog, add: Callable[[str, object, object], None]) -> None:
+    count = 0
+    for row, message in faults(batch.table, catalog):
+        count += 1
+        if count <= MAX_FAULTS:
+            add(f"row {row} is no valid record: {message}", "a canonical, valid record", "")
+    if count > MAX_FAULTS:
+        add(f"{count - MAX_FAULTS:,} more rows are no valid records.", "canonical, valid records", "")
+
+
+def _check_tree(batch: ParsedBatch, seal: Seal, add: Callable[[str, object, object], None]) -> None:
+    nodes = merkle.aligned_roots(batch.leaves(), NODE_LEAVES)
+    found = merkle.root(nodes).hex()
+    if found != seal.batch.root:
+        add("the records do not lead to the Merkle root in the seal.", seal.batch.root, found)
+    if tuple(nodes) != batch.nodes:
+        add(
+            "the stored subtree hashes (auditlib.nodes) are not those of the records.",
+            "the records' own",
+            "others",
+        )
+
+
+def _check_described(batch: ParsedBatch, seal: Seal, add: Callable[[str, object, object], None]) -> None:
+    for what, expected, found in (
+        ("number of events", seal.batch.events, batch.table.num_rows),
+        ("counts", seal.counts, counts_of(batch.table)),
+        ("range of occurred_at", seal.occurred, time_range(batch.table, "occurred_at")),
+        ("range of recorded_at", seal.recorded, time_range(batch.table, "recorded_at")),
+        ("sources", seal.sources, sources_of(batch.table)),
+    ):
+        if expected != found:
+            add(f"the seal's {what} is not what the records give.", _plain(expected), _plain(found))
+
+
+def _plain(value: Any) -> str:
+    return msgspec.json.encode(value, order="sorted").decode()
+
+
+def _repeated_ids(batch: ParsedBatch) -> Iterator[tuple[str, str]]:
+    grouped = batch.table.select(["source", "event_id"]).group_by(["source", "event_id"]).aggregate([([], "count_all")])
+    for row in grouped.sort_by([("source", "ascending"), ("event_id", "ascending")]).to_pylist():
+        if row["count_all"] > 1:
+            yield row["source"], row["event_id"]
+
+
+# --- every batch of a vault --------------------------------------------------------------------------------------
+
+
+def _work(url: str, seal: Seal, catalog: bytes | None, key: bytes, deep: bool) -> BatchResult:
+    """One batch, by name, in whatever process: what an executor runs."""
+    return _check_stored(open_vault(url), seal, parse_catalog(catalog) if catalog else None, key, deep)
+
+
+def _check_stored(vault: Vault, seal: Seal, catalog: Catalog | None, key: bytes, deep: bool) -> BatchResult:
+    try:
+        data = vault.get(seal.batch.object, MAX_BATCH_BYTES)
+    except MissingError:
+        return BatchResult([_missing_batch(seal)])
+    except UnavailableError:
+        raise
+    except AuditlibError as error:
+        return BatchResult([Finding(5, "error", seal.batch.object, error.message)])
+    return check_batch(data, seal, catalog, key) if deep else _check_bytes(data, seal)
+
+
+def _missing_batch(seal: Seal) -> Finding:
+    return Finding(5, "error", seal.batch.object, "the batch is missing.", seal.batch.sha256, "no object")
+
+
+def _check_batches(
+    history: History,
+    deep: bool,
+    executor: Executor | None,
+    progress: Callable[[int, int], None] | None,
+    now: int,
+) -> None:
+    key = secrets.token_bytes(_KEY_BYTES)
+    seals = [entry.seal for entry in history.seals]
+    total, done = sum(seal.batch.size for seal in seals), 0
+    results: list[BatchResult] = []
+    for seal, result in zip(seals, _results(history, seals, key, deep, executor), strict=True):
+        results.append(_expire(result, seal, history, now))
+        history.findings.extend(result.findings)
+        done += seal.batch.size
+        if progress:
+            progress(done, total)
+    if deep:
+        _check_ids_across(history, seals, results)
+        history.findings.extend(pipeline.judge(result.pulse for result in results if result.pulse))
+
+
+def _results(
+    history: History, seals: Sequence[Seal], key: bytes, deep: bool, executor: Executor | None
+) -> Iterator[BatchResult]:
+    if executor is None:
+        for seal in seals:
+            yield _check_stored(history.vault, seal, history.catalog_of(seal), key, deep)
+        return
+    catalogs = [catalog.data if (catalog := history.catalog_of(seal)) else None for seal in seals]
+    count = len(seals)
+    urls, keys, deeps = [history.vault.url] * count, [key] * count, [deep] * count
+    yield from executor.map(_work, urls, seals, catalogs, keys, deeps)
+
+
+def _expire(result: BatchResult, seal: Seal, history: History, now: int) -> BatchResult:
+    """A batch that is gone after its own lock ended is expired (information), not missing (DESIGN 4.6)."""
+    document = history.document_of(seal)
+    if document and result.findings == [_missing_batch(seal)]:
+        ends = parse_time(seal.sealed_at) + document.retention.days * DAY
+        if ends < now:
+            message = f"the batch has expired: its retention ended at {format_time(ends)}."
+            result.findings[:] = [Finding(5, "info", seal.batch.object, message, "", "no object")]
+    return result
+
+
+def _check_ids_across(history: History, seals: Sequence[Seal], results: Sequence[BatchResult]) -> None:
+    """Check 6 over the whole history: no (source, event_id) in two batches. Digests propose, the ids decide."""
+    digests = [np.frombuffer(result.digests, np.uint64) for result in results]
+    if not any(map(len, digests)):
+        return
+    joined = np.sort(np.concatenate(digests))
+    twice = np.unique(joined[1:][joined[1:] == joined[:-1]])
+    if not len(twice):
+        return
+    places: dict[tuple[str, str], list[int]] = {}
+    for number, part in enumerate(digests):
+        rows = np.flatnonzero(np.isin(part, twice))
+        if not len(rows):
+            continue
+        table = parse_batch(history.vault.get(seals[number].batch.object, MAX_BATCH_BYTES)).table
+        chosen = table.select(["source", "event_id"]).take(rows)
+        for pair in zip(*(chosen.column(name).to_pylist() for name in ("source", "event_id")), strict=True):
+            places.setdefault(pair, []).append(number)
+    for (source, event_id), numbers in sorted(places.items()):
+        if len(set(numbers)) > 1:
+            history.add(
+                6,
+                seals[numbers[-1]].batch.object,
+                f"the event id {event_id} of {source} was sealed before, in batch {numbers[0]}.",
+                "once",
+                f"batches {', '.join(map(str, numbers))}",
+            )
+
+
+# --- what is left: checks 8, 9 and the unchecked ---------------------------------------------------------------------
+
+
+def _check_counted_numbers(history: History) -> None:
+    """Check 9 from the seals alone: how many numbers of a source are missing, not which."""
+    spans: dict[str, list[tuple[int, int, int]]] = {}
+    for entry in history.seals:
+        for name, source in entry.seal.sources.items():
+            if source.first_seq is not None and source.last_seq is not None:
+                spans.setdefault(name, []).append((source.first_seq, source.last_seq, source.events))
+    for name, parts in sorted(spans.items()):
+        highest, events = max(last for _, last, _ in parts), sum(count for _, _, count in parts)
+        if events < highest:
+            history.add(
+                9,
+                name,
+                f"{highest - events:,} sequence number(s) of {name} never arrived, by the seals' counts.",
+                f"numbers 1 to {highest}",
+                f"{events} records",
+                "warning",
+            )
+
+
+def _check_leftovers(history: History) -> None:
+    named = {entry.seal.batch.object for entry in [*history.seals, *history.beyond]}
+    for key, stored in sorted(history.stored.items()):
+        if stored.odd:
+            history.add(8, key, f"this is {stored.odd}; a vault holds plain files alone.", "a plain file", stored.odd)
+        elif key.startswith(layout.BATCHES) and key not in named:
+            history.add(
+                8,
+                key,
+                "no seal names this batch; a crash before its seal leaves one, and it is no evidence.",
+                severity="info",
+            )
+        elif not key.startswith(layout.KNOWN_PREFIXES):
+            history.add(8, key, "this object is no part of the trail.", severity="info")
+        elif not _in_place(key):
+            history.add(8, key, "no object of a trail has this name.", severity="warning")
+    _check_pages(history)
+
+
+def _in_place(key: str) -> bool:
+    return any(
+        layout.number_of(kind, key) is not None for kind in ("trail", "catalog", "batch", "seal", "checkpoint", "page")
+    )
+
+
+def _check_pages(history: History) -> None:
+    """A page is a cache: one that differs from the seals misleads nobody, and is reported."""
+    by_page: dict[int, list[bytes]] = {}
+    for entry in history.seals:
+        by_page.setdefault(entry.seal.sequence // layout.PAGE, []).append(entry.data)
+    for key in sorted(key for key in history.stored if key.startswith(layout.PAGES)):
+        page = layout.number_of("page", key)
+        expected = b"".join(data + b"\n" for data in by_page.get(page, [])) if page is not None else b""
+        try:
+            found = history.vault.get(key, max(len(expected), 1))
+        except AuditlibError as error:
+            history.add_error(4, key, error)
+            continue
+        if found != expected:
+            history.add(
+                4,
+                key,
+                "the page does not hold its seals; readers fall back to the seals.",
+                severity="warning",
+            )
+
+
+def _unchecked(history: History, deep: bool, anchored: bool) -> Iterator[str]:
+    if not anchored:
+        yield NO_ANCHOR
+    if not history.key_confirmed and history.trusted:
+        yield (
+            f"the key {history.trusted[0]} was found in the vault and is not confirmed: compare it with what the "
+            "company gave you by another way (--key)"
+        )
+    if not deep:
+        yield "6: the records inside the batches; use --deep"
+        yield "9: silences, clock skew and late arrivals; use --deep"
+    if not history.vault.lock_enforced:
+        yield "7: retention locks; a local directory cannot enforce one, and its owner can change every file"
+    yield "what was never recorded cannot be seen here"
+
+
+def sentence(report: Report) -> str:
+    """The report in one sentence of facts."""
+    if not report.ok:
+        return f"{len(report.errors)} fault(s) were found in {report.origin or report.vault}."
+    if report.checkpoint is None:
+        return f"Nothing has been sealed in {report.origin or report.vault} yet."
+    age = report.age_seconds or 0
+    return (
+        f"{report.events:,} events in {report.seals:,} sealed batches of {report.origin}: no gap or alteration was "
+        f"detected in what was recorded. Last sealed {report.last_sealed_at}, {duration(age * 1_000_000)} before this check."
+    )
