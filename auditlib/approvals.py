@@ -147,7 +147,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 @dataclass(frozen=True)
 class Verdicts:
-    """The outcome: `items`, one row per grant item, by sequence, row, item number; and what was asked.
+    """The outcome: `items`, one row per grant item by sequence, row, item number; and what was asked.
 
     Columns of `items`: item, occurred_at, action, actor_id, grantee, entitlement, request, approval (its
     event_id, STANDING or missing), approver, approved_at, the nine ATTRIBUTES (pass, fail, n/a, not-testable),
@@ -609,7 +609,7 @@ def _standing(entitlements: pd.Series[Any], globs: tuple[str, ...]) -> Bools:
 # --- the choice: one number a pair, the least is the best ---------------------------------------------------
 # From the greatest bits: for others (1), void (1), subject (2), entitlement (2), failures (3), not-testable
 # (3), before (2), approver (2), authority (2), validity (2), uses (2), order (32), removed (2; decides nothing,
-# because no two orders are equal).
+# no two orders are equal).
 
 _FIELDS = {
     "removed": 0,

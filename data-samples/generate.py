@@ -2,9 +2,9 @@
 
     python data-samples/generate.py     writes data-samples/planted.json and data-samples/vault/
 
-`acme/` is the company: clock (calendar), people, trail (what records), traffic (ordinary days), grants (who was
-given which role, on whose word) and incidents. planted.json says what an auditor should find: written down as it
-is planted and never worked out by auditlib, so that auditlib can be held against it.
+`acme/` is the company: clock (calendar), people, trail (what records), traffic (ordinary days), cases and grants
+(who was given which role, on whose word) and incidents. planted.json says what an auditor should find: written
+down as it is planted and never worked out by auditlib, so that auditlib can be held against it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))  # `acme`, also when this file is loaded by its path
 
 from acme import incidents, traffic
+from acme.cases import EMERGENCY_HOURS, WINDOW
 from acme.clock import SINCE, UNTIL, text
-from acme.grants import EMERGENCY_HOURS, WINDOW, Desk
+from acme.grants import Desk
 from acme.people import APPROVER_ROLES
 from acme.trail import SEED, Trail
 
@@ -70,7 +71,7 @@ def planted_text(planted: dict[str, Any]) -> str:
 
 def seal_vault(records: list[Record]) -> None:
     """Seal the records into data-samples/vault/, with the public sample key."""
-    raise SystemExit(f"auditlib.sealer is not there yet: none of the {len(records):,} records was sealed.")
+    raise SystemExit(f"seal_vault is not written yet: none of the {len(records):,} records was sealed.")
 
 
 # ------------------------------------------------------------------------------------------------------------

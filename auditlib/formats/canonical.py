@@ -31,7 +31,7 @@ def canonical(value: Any) -> bytes:
         if _needs_rfc8785(value):
             return rfc8785.dumps(value)
         return _encoder.encode(value)
-    except (rfc8785.CanonicalizationError, msgspec.MsgspecError, UnicodeError, TypeError) as error:
+    except (rfc8785.CanonicalizationError, msgspec.MsgspecError, ValueError, TypeError) as error:
         raise MalformedError(f"this value has no canonical JSON: {error}.") from None
     except RecursionError:
         raise MalformedError("this value is nested too deeply for canonical JSON.") from None
@@ -59,7 +59,7 @@ def parse_json(data: bytes | str) -> Any:
     """
     try:
         text = data if isinstance(data, str) else data.decode()
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        return check_value(json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant))
     except UnicodeDecodeError as error:
         raise MalformedError(f"not UTF-8 at byte {error.start}.") from None
     except json.JSONDecodeError as error:
@@ -68,7 +68,6 @@ def parse_json(data: bytes | str) -> Any:
         raise MalformedError("JSON nested too deeply to be read.") from None
     except ValueError as error:  # Python's own limit on the digits of one integer
         raise MalformedError(f"not valid JSON: {error}.") from None
-    return check_value(value)
 
 
 def check_value(value: Any, where: str = "") -> Any:
@@ -79,8 +78,9 @@ def check_value(value: Any, where: str = "") -> Any:
         return _check_string(value, where)
     if isinstance(value, int):
         if not -MAX_INTEGER <= value <= MAX_INTEGER:
+            text = str(value) if value.bit_length() <= 128 else f"an integer of {value.bit_length():,} bits"
             raise MalformedError(
-                f"{value} is past 2^53 - 1 and would not survive other JSON readers; write it as a string.",
+                f"{text} is past 2^53 - 1 and would not survive other JSON readers; write it as a string.",
                 where=where,
             )
         return int(value)

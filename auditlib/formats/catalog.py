@@ -148,11 +148,11 @@ def extend_catalog(base: Catalog, extension: bytes) -> Catalog:
     """
     try:
         tables = msgspec.toml.decode(extension)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise MalformedError(f"not valid TOML: {error}.") from None
     others = sorted(set(tables) - {"actions"})
-    if others:
-        raise MalformedError(f'it may only hold [actions."..."] tables, not {", ".join(others)}.')
+    if others or not isinstance(tables.get("actions", {}), dict):
+        raise MalformedError(f'it may only hold [actions."..."] tables, not {", ".join(others or tables)}.')
     twice = sorted(set(tables.get("actions", {})) & set(base.actions))
     if twice:
         raise MalformedError(f"{', '.join(twice)} is built in already; name your action otherwise.")
@@ -164,7 +164,7 @@ def _decode(data: bytes) -> _Document:
         raise MalformedError(f"{len(data):,} bytes; a catalogue has at most {MAX_CATALOG_BYTES:,}.")
     try:
         return msgspec.toml.decode(data, type=_Document)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise MalformedError(f"not a catalogue: {error}.") from None
 
 

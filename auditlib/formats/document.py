@@ -81,6 +81,8 @@ def parse_document(data: bytes) -> Document:
     for field in ("catalog", "previous"):
         if not re.fullmatch(r"[0-9a-f]{64}", getattr(document, field)):
             raise MalformedError("is no SHA-256 in lower-case hex.", where=field)
+    if document.keys != tuple(map(str, document.verifiers)):
+        raise MalformedError("a verifier key is not spelled as auditlib spells it.", where="keys")
     if not document.verifiers or any(key.name != document.origin for key in document.verifiers):
         raise MalformedError(
             "a trail document names at least one key, and each carries the origin's name.", where="keys"

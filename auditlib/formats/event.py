@@ -110,9 +110,14 @@ def check_event(event: Event) -> Event:
     return msgspec.structs.replace(event, context=check_context(event.context))
 
 
-def check_context(context: dict[str, Any]) -> dict[str, Any]:
+def check_context(context: Any) -> dict[str, Any]:
     """The context as JSON keeps it, or MalformedError: size, depth, numbers, characters, the reserved `$enc`."""
-    context = check_value(context, "context")
+    if not isinstance(context, dict):  # a batch's cell, unlike an event's field, may hold any JSON value
+        raise MalformedError("is not a JSON object.", where="context")
+    try:
+        context = check_value(context, "context")
+    except RecursionError:
+        raise MalformedError(f"is nested past {MAX_CONTEXT_DEPTH} levels.", where="context") from None
     levels = depth(context)
     if levels > MAX_CONTEXT_DEPTH:
         raise MalformedError(f"{levels} levels deep; at most {MAX_CONTEXT_DEPTH} are kept.", where="context")
@@ -130,7 +135,7 @@ def check_context(context: dict[str, Any]) -> dict[str, Any]:
 
 def parse_record(data: bytes | str) -> Record:
     """Canonical record bytes -> a Record. Raises MalformedError unless it re-encodes to the same bytes."""
-    raw = data.encode() if isinstance(data, str) else data
+    raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
     if len(raw) > MAX_EVENT_BYTES:
         raise MalformedError(f"a record of {len(raw):,} bytes is past the limit of {MAX_EVENT_BYTES:,}.")
     record = check_record(_convert(parse_json(raw), Record))
@@ -171,6 +176,8 @@ def _convert(value: Any, kind: Any) -> Any:
         text, _, path = str(error).partition(" - at ")
         where = path.strip("`").removeprefix("$.").removeprefix("$")
         raise MalformedError(f"{text}.", where=where) from None
+    except RecursionError:
+        raise MalformedError("nested too deeply to be read.") from None
 
 
 def _at(where: str, parse: Any, text: str) -> str:

@@ -23,7 +23,7 @@ import msgspec
 
 from auditlib.errors import MalformedError, MismatchError
 from auditlib.formats import layout
-from auditlib.formats.canonical import canonical
+from auditlib.formats.canonical import MAX_INTEGER, canonical
 from auditlib.formats.event import NAME, OUTCOMES, RECORD_SCHEMA
 from auditlib.formats.keys import (
     KEY_HASH_BYTES,
@@ -205,5 +205,5 @@ def _check_counts(seal: Seal) -> None:
         numbered = source.first_seq is not None and source.last_seq is not None
         if not NAME.fullmatch(name) or (source.first_seq is None) != (source.last_seq is None):
             raise MalformedError(f"the source {name[:160]!r} is not described as it must be.", where="sources")
-        if numbered and not 1 <= source.first_seq <= source.last_seq:  # type: ignore[operator]
+        if numbered and not 1 <= source.first_seq <= source.last_seq <= MAX_INTEGER:  # type: ignore[operator]
             raise MalformedError(f"the sequence numbers of {name} are out of order.", where="sources")

@@ -50,7 +50,10 @@ def parse_time(text: str) -> int:
 
 def format_time(micros: int) -> str:
     """Microseconds since 1970 UTC -> the one canonical text: whole seconds, or exactly six digits."""
-    moment = EPOCH + timedelta(microseconds=micros)
+    try:
+        moment = EPOCH + timedelta(microseconds=micros)
+    except OverflowError:
+        raise MalformedError(f"{micros} microseconds after 1970 lie outside the years 1 to 9999.") from None
     text = moment.strftime("%Y-%m-%dT%H:%M:%S")
     return f"{text}.{moment.microsecond:06d}Z" if moment.microsecond else f"{text}Z"
 

@@ -25,11 +25,13 @@ from auditlib.formats.event import Event
 
 MAX_REJECT_BYTES = 1024 * 1024  # bytes kept verbatim of one reject; of more, size and SHA-256 alone
 
-Progress: TypeAlias = Callable[[int, int], None]  # (bytes of stored files done, bytes in all), after each file
+Progress: TypeAlias = Callable[
+    [int, int], None
+]  # (bytes of stored files done, bytes in all), after each file
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One raw record as found: where it stood (line from 1, index in the file from 0), its text and its value."""
+    """One raw record as found: where it stood (line from 1, index from 0), its text and its value."""
 
     file: str
     line: int | None
@@ -59,7 +61,7 @@ class Reject(msgspec.Struct, frozen=True):
         return cls(file, line, index, reason, kept, len(raw), hashlib.sha256(raw).hexdigest())
 
     def jsonl(self) -> bytes:
-        """One line for `--rejects FILE`, with its newline: `raw` as text, `raw_base64` where it is not UTF-8."""
+        """One line for `--rejects FILE`: `raw` as text, or `raw_base64` where it is not UTF-8."""
         line: dict[str, Any] = {
             "file": self.file,
             "line": self.line,
@@ -79,8 +81,8 @@ class Reject(msgspec.Struct, frozen=True):
 class SourceFile(msgspec.Struct, frozen=True):
     """One file that was met: its name relative to what the user gave, and what came of it.
 
-    `sha256` and `size` are of the bytes as stored (None and 0 where it was not opened); `skipped` counts records
-    that are no actions, such as CloudTrail Insights; `note` says why the file as a whole was not read.
+    `sha256` and `size` are of the bytes as stored (None and 0 where it was not opened); `skipped` counts
+    records that are no actions, such as CloudTrail Insights; `note` says why the whole file was not read.
     """
 
     name: str
@@ -99,7 +101,8 @@ Paths: TypeAlias = Iterable[str | os.PathLike[str]]
 class Reader(Protocol):
     """What every format offers; bad paths raise MalformedError at the call, before the first item."""
 
-    def __call__(self, paths: Paths, *, progress: Progress | None = None) -> Iterator[Item]: ...
+    def __call__(self, paths: Paths, *, progress: Progress | None = None) -> Iterator[Item]:
+        """Files and folders -> what they hold, item by item."""
 
 
 def _cloudtrail(paths: Paths, *, progress: Progress | None = None) -> Iterator[Item]:
@@ -108,7 +111,9 @@ def _cloudtrail(paths: Paths, *, progress: Progress | None = None) -> Iterator[I
     return cloudtrail.read(paths, progress=progress)
 
 
-FORMATS: dict[str, Reader] = {"cloudtrail": _cloudtrail}  # the FORMAT of `auditlib import`, each loaded when used
+FORMATS: dict[str, Reader] = {
+    "cloudtrail": _cloudtrail
+}  # the FORMAT of `auditlib import`, each loaded when used
 
 
 def reader(name: str) -> Reader:

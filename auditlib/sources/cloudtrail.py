@@ -8,10 +8,10 @@
     -> action iam.attach_user_policy, actor user arn:...:user/alice, target aws.iam.user bob, outcome success,
        context.request.policyArn ..., from source import:cloudtrail:123456789012
 
-action      eventSource without .amazonaws.com, a dot, eventName in snake case; both stand in the context as found
-event_id    eventID; without one (it exists since 1.01, 2014) the record is refused, as nothing could tell a repeat
+action      eventSource without .amazonaws.com, a dot, eventName in snake case; the context has both as found
+event_id    eventID; without one (they exist since version 1.01) nothing could tell a repeat: refused
 source      import:cloudtrail:<recipientAccountId>; else the account of the identity; else `unknown`
-actor       see `_actor`: who acted, never who carried the call (`invokedBy` counts only where it stands alone)
+actor       see `_actor`: who acted, not the service that carried the call, unless `invokedBy` stands alone
 outcome     denied: an error code of DENIED · failure: any other, an error message, or a failed sign-in
 target      the most specific resource: `resources`, else TARGETS, else the service
 context     all other fields, credentials replaced by "[redacted]", what is too deep or too large by
@@ -24,12 +24,10 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, TypeAlias
 from urllib.parse import unquote
-
-import msgspec
 
 from auditlib.errors import MalformedError
 from auditlib.formats.canonical import MAX_INTEGER, canonical
@@ -48,14 +46,17 @@ from auditlib.sources.files import FOREIGN, LOG, Found, LogFile, find
 
 REDACTED = "[redacted]"
 MAX_NESTING = 100  # levels of one record; deeper is no log that any service wrote
-MARKER_BYTES = 160  # canonical bytes; a marker for omitted data is shorter, so smaller parts are never replaced
+MARKER_BYTES = (
+    160  # canonical bytes; a marker for omitted data is shorter, so smaller parts are never replaced
+)
 
-# CIS AWS Foundations 4.1 counts "*UnauthorizedOperation" and "AccessDenied*"; the others are the names that single
-# services give to the same (SNS AuthorizationError, Cognito NotAuthorized, EC2 AuthFailure, VPC endpoints VpceAccess...).
-# A part of the code between dots must match, as in Client.UnauthorizedOperation. Bad credentials are failures.
+# CIS AWS Foundations 4.1 counts "*UnauthorizedOperation" and "AccessDenied*". The others are what single
+# services call the same: SNS AuthorizationError, Cognito NotAuthorized, EC2 AuthFailure, VpceAccessDenied.
+# One part of the code between dots must match, as in Client.UnauthorizedOperation. Bad
+# credentials are failures.
 DENIED = re.compile(
-    r"\w*AccessDenied\w*|\w*UnauthorizedOperation|Unauthorized(Access|Exception)?|AuthorizationError(Exception)?"
-    r"|NotAuthorized(Exception)?|Forbidden(Exception)?|AuthFailure"
+    r"\w*AccessDenied\w*|\w*UnauthorizedOperation|Unauthorized(Access|Exception)?"
+    r"|AuthorizationError(Exception)?|NotAuthorized(Exception)?|Forbidden(Exception)?|AuthFailure"
 )
 
 # Top-level field -> context key. Fields that are not listed stand under context.other by their own names.
@@ -87,9 +88,14 @@ FIELDS = {
     "serviceEventDetails": "service_event",
 }
 ELSEWHERE = frozenset({"eventID", "eventTime", "userIdentity"})
-IDENTITY = {"accountId": "account", "principalId": "principal", "userName": "user", "accessKeyId": "access_key"}
+IDENTITY = {
+    "accountId": "account",
+    "principalId": "principal",
+    "userName": "user",
+    "accessKeyId": "access_key",
+}
 
-# (service or "" for any, parameter, target type), most telling first; looked up in the request, then the response.
+# (service or "" for any, parameter, target type), most telling first; in the request, then in the response.
 TARGETS: tuple[tuple[str, str, str], ...] = (
     ("iam", "userName", "aws.iam.user"),
     ("iam", "roleName", "aws.iam.role"),
@@ -146,7 +152,8 @@ TARGETS: tuple[tuple[str, str, str], ...] = (
     ("", "userName", "aws.iam.user"),
     ("", "instanceIds", "aws.ec2.instance"),
 )
-NAMES = ("resourceArn", "arn", "name", "id", "resourceId", "names")  # of whatever the event name speaks of
+NAMES = ("resourceArn", "ARN", "arn", "name", "names", "id", "resourceId")  # of what the event name says
+TARGET_FIELDS = ("requestParameters", "responseElements", "additionalEventData")
 
 Recorded: TypeAlias = tuple[str, Event]
 
@@ -154,7 +161,7 @@ Recorded: TypeAlias = tuple[str, Event]
 def read(paths: Paths, *, progress: Progress | None = None) -> Iterator[Item]:
     """CloudTrail files and folders -> (source, Event), Reject and, after each file, its SourceFile.
 
-    Files are read one after another and nothing is sorted. Raises MalformedError at the call for a path that is
+    Files are read one after another; nothing is sorted. Raises MalformedError at the call for a path that is
     missing or holds no log, and UnavailableError later where a file cannot be read. CloudTrail's digest files
     (log file validation) and Insights are no records of actions: they are skipped and counted.
     """
@@ -191,16 +198,18 @@ def to_event(record: Any) -> Recorded | None:
     return _source(record), check_event(event)
 
 
+@lru_cache(maxsize=4096)
 def snake_case(name: str) -> str:
-    """An AWS event name -> lower-case words: GetSAMLProvider is get_saml_provider; a second pass changes nothing.
+    """An AWS event name -> lower-case words: GetSAMLProvider is get_saml_provider.
 
     Acronyms are one word, with a plural s (ListVPCs: list_vpcs); a dated version is split off
     (CreateFunction20150331: create_function_20150331); whatever is not a-z 0-9 : / - becomes an underscore.
+    A second pass changes nothing.
     """
     text = re.sub(r"[^A-Za-z0-9:/-]+", "_", name)
     text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text)
     text = re.sub(r"(?<=[A-Z])(?=[A-Z][a-z])(?![A-Z]s(?![a-z]))(?![A-Z]v[0-9])", "_", text)
-    text = re.sub(r"(?<=[A-Za-z])(?=[0-9]{8})", "_", text)
+    text = re.sub(r"(?<=[A-Za-z])(?=[0-9]{8}|20[0-9]{2}_[0-9]{2}_[0-9]{2})", "_", text)
     return re.sub(r"_+", "_", text).strip("_").lower()
 
 
@@ -242,7 +251,7 @@ def _recognise(head: bytes) -> str:
     return FOREIGN
 
 
-# --- what, who, how it ended, on what ------------------------------------------------------------------------
+# --- what, who, how it ended, on what ----------------------------------------------------------------------
 
 
 @lru_cache(maxsize=4096)
@@ -285,13 +294,13 @@ def _outcome(record: dict[str, Any]) -> str:
 
 
 def _actor(identity: dict[str, Any], record: dict[str, Any]) -> Actor:
-    """Who acted. The id is the first of ARN, principal id, Identity Center user, user name, invoking service, account.
+    """Who acted. The id: ARN, else principal id, Identity Center user, user name, invoking service, account.
 
-    user       every person or role session; also where a service carried the call (`invokedBy`): hiding a person
-               behind a service would be the worse error
-    service    AWSService; `invokedBy` with nobody else; a service-linked role; the role of an EC2 instance or of a
-               resource (`inScopeOf`), where the session was made by AWS and not by a person; AwsServiceEvent
-    anonymous  S3's anonymous principal; a sign-in whose user name AWS hides because no such user exists; an
+    user       every person and role session, also where a service carried the call (`invokedBy`): to hide a
+               person behind a service would be the worse error
+    service    AWSService; `invokedBy` with nobody else; AwsServiceEvent; and role sessions that AWS opens: of
+               service-linked roles, EC2 instances (`ec2RoleDelivery`, a session i-...), `inScopeOf` something
+    anonymous  S3's anonymous principal; a sign-in whose user name AWS hides because there is no such user; an
                account with nobody in it named, outside of type AWSAccount
     """
     kind = _string(identity.get("type"))
@@ -318,7 +327,9 @@ def _actor(identity: dict[str, Any], record: dict[str, Any]) -> Actor:
     else:
         actor_type, actor_id = "user" if kind == "AWSAccount" else "anonymous", account
     if not actor_id:
-        raise MalformedError("it has no identity; an action without an actor is a finding.", where="userIdentity")
+        raise MalformedError(
+            "it has no identity; an action without an actor is a finding.", where="userIdentity"
+        )
     return Actor(actor_id, _session(identity), actor_type)
 
 
@@ -352,14 +363,16 @@ def _target(record: dict[str, Any], service: str, action: str) -> Target:
     if named is not None:
         return named
     noun = "_".join(action.rsplit(".", 1)[-1].split("_")[1:])
-    sources = [value for key in ("requestParameters", "responseElements") if isinstance(value := record.get(key), dict)]
+    sources = [value for key in TARGET_FIELDS if isinstance(value := record.get(key), dict)]
     nested = [_first_values(source) for source in sources]
     for owner, key, kind in TARGETS:
         if owner and owner != service:
             continue
         for source, below in zip(sources, nested, strict=True):
             found = _identifier(source.get(key))
-            if found is None and kind.rsplit(".", 1)[-1] in noun:  # inside a list only what the event is about
+            if (
+                found is None and kind.rsplit(".", 1)[-1] in noun
+            ):  # inside a list only what the event is about
                 found = _identifier(below.get(key))
             if found is not None:
                 return Target(found, kind)
@@ -367,7 +380,8 @@ def _target(record: dict[str, Any], service: str, action: str) -> Target:
         for source in sources:
             for key in NAMES:
                 if (found := _identifier(source.get(key))) is not None:
-                    return Target(found, _arn_type(found) or f"aws.{service}.{noun}")
+                    word = "resource" if key == "resourceId" else noun
+                    return Target(found, _arn_type(found) or f"aws.{service}.{word}")
     return Target(record["eventSource"], f"aws.{service}"[:128])
 
 
@@ -382,7 +396,11 @@ def _resource(resources: Any) -> Target | None:
     for arn, kind in arns.items():
         if not any(other.startswith(arn + "/") for other in arns):
             parts = kind.split("::") if isinstance(kind, str) else []
-            if len(parts) == 3 and parts[0] == "AWS" and all(re.fullmatch(r"[A-Za-z0-9]{1,40}", p) for p in parts):
+            if (
+                len(parts) == 3
+                and parts[0] == "AWS"
+                and all(re.fullmatch(r"[A-Za-z0-9]{1,40}", p) for p in parts)
+            ):
                 return Target(arn, f"aws.{parts[1].lower()}.{snake_case(parts[2])}")
             return Target(arn, _arn_type(arn) or "aws.resource")
     return None
@@ -427,7 +445,7 @@ def _identifier(value: Any) -> str | None:
     return None if hidden else text
 
 
-# --- the context ---------------------------------------------------------------------------------------------
+# --- the context -------------------------------------------------------------------------------------------
 
 
 def _context(record: dict[str, Any], action: str) -> dict[str, Any]:
@@ -451,7 +469,8 @@ def _context(record: dict[str, Any], action: str) -> dict[str, Any]:
         context["mfa"] = mfa
     if action in {"iam.update_assume_role_policy", "iam.create_role"}:
         request = record.get("requestParameters")
-        policy = request.get("policyDocument") or request.get("assumeRolePolicyDocument") if _is_dict(request) else None
+        request = request if isinstance(request, dict) else {}
+        policy = request.get("policyDocument") or request.get("assumeRolePolicyDocument")
         if principals := _principals(policy):
             context["principals"] = principals
     return context
@@ -466,8 +485,8 @@ def _identity(identity: dict[str, Any]) -> dict[str, Any]:
     session = identity.get("sessionContext")
     for key, value in session.items() if isinstance(session, dict) else ():
         if key == "sessionIssuer" and isinstance(value, dict):
-            value = {IDENTITY.get(inner, inner): item for inner, item in value.items() if not _empty(item)}
-            found |= {"issuer": value} if value else {}
+            issuer = {IDENTITY.get(inner, inner): item for inner, item in value.items() if not _empty(item)}
+            found |= {"issuer": issuer} if issuer else {}
         elif key == "attributes" and isinstance(value, dict):
             found |= {"created": value["creationDate"]} if _string(value.get("creationDate")) else {}
         elif not _empty(value):
@@ -503,7 +522,7 @@ def _principals(policy: Any) -> list[str]:
         principal = statement.get("Principal")
         values = principal.values() if isinstance(principal, dict) else [principal]
         for value in values:
-            found.update(text for text in (value if isinstance(value, list) else [value]) if _string(text))
+            found.update(filter(None, map(_string, value if isinstance(value, list) else [value])))
     return sorted(found)
 
 
@@ -515,7 +534,9 @@ def _fit(context: dict[str, Any]) -> None:
             items = list(node.items()) if isinstance(node, dict) else list(enumerate(node))
             key, value = max(items, key=lambda item: len(canonical(item[1])))
             size = len(canonical(value))
-            inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+            inner = (
+                list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+            )
             largest = max((len(canonical(item)) for item in inner), default=0)
             if largest <= MARKER_BYTES or largest * 2 < size:
                 break
@@ -525,7 +546,8 @@ def _fit(context: dict[str, Any]) -> None:
 
 def _within(value: dict[str, Any], level: int) -> dict[str, Any]:
     """`other` puts its fields one level deeper than they were cleaned for."""
-    return {key: item if _height(item) + level <= MAX_CONTEXT_DEPTH else _marker(item, "too deep") for key, item in value.items()}
+    deep = {key for key, item in value.items() if _height(item) + level > MAX_CONTEXT_DEPTH}
+    return {key: _marker(item, "too deep") if key in deep else item for key, item in value.items()}
 
 
 def _height(value: Any) -> int:
@@ -541,56 +563,216 @@ def _marker(value: Any, reason: str) -> dict[str, Any]:
 
 # --- what must not get in: credentials, and what no event can hold ------------------------------------------
 
-PLACEHOLDERS = frozenset({"HIDDEN_DUE_TO_SECURITY_REASONS", "<sensitiveDataRemoved>", "****"})  # AWS's own redactions
+# AWS's own redactions.
+PLACEHOLDERS = frozenset({"HIDDEN_DUE_TO_SECURITY_REASONS", "<sensitiveDataRemoved>", "****"})
 
 # Keys, lower-case without punctuation.
 _SECRET_KEY = re.compile(
-    r".*(passwords?\d*|passwd|pwd|passphrase|passworddata|secret|secretstring|secretbinary|secretvalue|secrets?key|accesskey"
-    r"|privatekey|keymaterial|sharedkey|customerkey|apikey|psk|plaintext|signature|authorization|assertion|jwt"
-    r"|cookie|connectionstring|tokens?|tokencode|authenticationcode\d*|credentialblob|authparameters"
+    r".*(passwords?\d*|passwd|pwd|passphrase|passworddata|secret|secretstring|secretbinary|secretvalue"
+    r"|secrets?key|privatekey|keymaterial|sharedkey|customerkey|apikey|psk|plaintext|signature|authorization"
+    r"|assertion|jwt|cookie|connectionstring|tokens?|tokencode|authenticationcode\d*|credentialblob|authparameters"
     r"|challengeresponses|encodedmessage|userdata|base32stringseed|qrcodepng|webhookurl)"
     r"|otp|mfacode|secrets?accesskey.*|.*privatekeypem"
 )
 _NO_SECRET_KEY = re.compile(
-    r".*(next|client|clientrequest|page|pagination|continuation|idempotency|change|previous)tokens?|.*publickeymaterial"
-    r"|.*httptokens|.*manage[a-z]*password"
+    r".*(next|client|clientrequest|page|pagination|continuation|idempotency|change|previous)tokens?"
+    r"|.*publickeymaterial|.*httptokens|.*manage[a-z]*password"
 )
 _POLICY_KEY = re.compile(r".*policydocument|(bucket|resource|trust|key|session|inline)?policy|policytext")
 _VARIABLES_KEY = re.compile(r"environment|environmentvariables|environmentvariablesoverride|variables")
-_CREDENTIALS_KEY = re.compile(r".*credentials?")
+_CREDENTIALS_KEY = re.compile(r".*credentials")
+_ACCESS_KEY = re.compile(r".*accesskey")  # an object in CreateAccessKey's response, a secret where it is text
 _KEPT_IN_CREDENTIALS = frozenset({"accesskeyid", "expiration"})
 _KEPT_IN_VARIABLES = frozenset({"name", "key", "type", "kmskeyarn"})
-_NAME_KEYS = ("name", "Name", "key", "Key", "parameterKey", "ParameterKey", "fieldName", "headerName")
-_VALUE_KEYS = frozenset({"value", "parametervalue", "fieldvalue", "headervalue", "stringvalue", "defaultvalue", "values"})
+_NAME_KEYS = frozenset(
+    {"name", "Name", "key", "Key", "parameterKey", "ParameterKey", "fieldName", "headerName", "attribute"}
+)
+_VALUE_KEYS = frozenset({"value", "values", "parametervalue", "fieldvalue", "headervalue", "stringvalue"})
 # Parameters that are secret in one action alone.
-_SECRET_PARAMETERS = {"ssm.put_parameter": frozenset({"value"}), "sts.decode_authorization_message": frozenset({"encodedmessage"})}
+_SECRET_PARAMETERS = {"ssm.put_parameter": frozenset({"value"})}
 
 # Text: a cheap look for one of these first, then the patterns.
 _HINTS = (
     "=", "bearer", "basic", "eyj", "private key", "iqojb3", "gozxiv", "odyxdz", "://", "ghp_", "gho_", "ghu_",
-    "ghs_", "ghr_", "github_pat_", "xox", "glpat-", "sk_live_", "encoded auth", "passw", "passphrase", "token",
-    "secret", "apikey", "api_key", "privatekey", "private_key",
+    "ghs_", "ghr_", "github_pat_", "xox", "glpat-", "sk_live_", "encoded auth", "passw", "passphrase",
+    "token", "secret", "apikey", "api_key", "privatekey", "private_key",
 )  # fmt: skip
 _NAMED = (
-    r"(?:password|passwd|passphrase|secret_?access_?key|secret_?key|secret_?string|session_?token|security[_-]?token"
-    r"|client_?secret|access_?token|refresh_?token|id_?token|auth_?token|private_?key|api_?key|x-amz-signature)"
+    r"((?:password|passwd|passphrase|secret_?access_?key|secret_?key|secret_?string|session_?token"
+    r"|security[_-]?token|client_?secret|access_?token|refresh_?token|id_?token|auth_?token|private_?key|api_?key"
+    r"|x-amz-signature)"
+    r"""["']?\s*[:=]\s*)"""
 )
+_SHORT = r"(?<![a-z0-9])((?:signature|sig|token|secret|pwd)=)"
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), REDACTED),
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*KEY-----|\Z)", re.DOTALL), REDACTED),
     (re.compile(r"(Encoded authorization failure message:\s*)\S+", re.IGNORECASE), rf"\1{REDACTED}"),
-    (re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)*"), REDACTED),  # JSON web tokens
-    (re.compile(r"(?:IQoJb3JpZ2lu|F[wQ]oGZXIv|F[wQ]oDYXdz)[A-Za-z0-9+/=_%-]{20,}"), REDACTED),  # STS session tokens
+    (re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)*"), REDACTED),  # JSON web tokens
+    (re.compile(r"(?:IQoJb3JpZ2lu|F[wQ]o(?:GZXIv|DYXdz))[\w+/=%-]{20,}"), REDACTED),  # STS session tokens
     (re.compile(r"\b(?:gh[pousr]_|github_pat_|glpat-|sk_live_|xox[abeprs]-)[\w-]{10,}"), REDACTED),
     (re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+@"), f"{REDACTED}@"),  # https://user:password@host
     (re.compile(r"\b(bearer\s+)[\w.~+/=-]{12,}", re.IGNORECASE), rf"\1{REDACTED}"),
     (re.compile(r"\b(basic\s+)(?=[\w+/=-]*[0-9=])[\w+/=-]{8,}", re.IGNORECASE), rf"\1{REDACTED}"),
-    (re.compile(rf"({_NAMED}[\"']?\s*[:=]\s*)(?:\"[^\"]*\"?|'[^']*'?|[^\s\"',;&}}{{]+)", re.IGNORECASE), rf"\1{REDACTED}"),
-    (re.compile(r"(?<![a-z0-9])((?:signature|sig|token|secret|pwd)=)[^\s\"',;&]+", re.IGNORECASE), rf"\1{REDACTED}"),
+    (re.compile(_NAMED + r"""("[^"]*"?|'[^']*'?|[^\s"',;&}{]+)""", re.IGNORECASE), rf"\1{REDACTED}"),
+    (re.compile(_SHORT + r"""[^\s"',;&]+""", re.IGNORECASE), rf"\1{REDACTED}"),
 )
 
-_PLAIN, _SECRET, _CREDENTIALS, _VARIABLES, _POLICY = range(5)
+_REFERENCE = re.compile(
+    r"arn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:[0-9]*:[\w/+=,.@:*-]{1,400}|(?:AKIA|ASIA)[A-Z0-9]{12,28}"
+)
+_PLAIN, _SECRET, _ACCESS, _CREDENTIALS, _VARIABLES, _POLICY = range(6)
+_RULES = (
+    (_ACCESS_KEY, _ACCESS),
+    (_CREDENTIALS_KEY, _CREDENTIALS),
+    (_VARIABLES_KEY, _VARIABLES),
+    (_POLICY_KEY, _POLICY),
+)
 
 
 def _clean_record(record: dict[str, Any], action: str) -> dict[str, Any]:
-    clean = {_scrub(key): _clean(value, 2) if key not in record_only_text else value for key, value in record.items()}
+    """The record without credentials, every value fit for a context; levels count as they will there."""
+    clean: dict[str, Any]
+    clean, _ = _clean_dict(record, 1, None, _SECRET_PARAMETERS.get(action, frozenset()))
     return clean
+
+
+def _clean(value: Any, level: int, kept: frozenset[str] | None, extra: frozenset[str]) -> tuple[Any, int]:
+    """A value and its height. `kept` is set inside credentials and variables: the rest of them is hidden."""
+    if isinstance(value, str):
+        return (_scrub(value) if kept is None else _hide(value)), 0
+    if isinstance(value, dict):
+        return _clean_dict(value, level, kept, extra)
+    if isinstance(value, list):
+        _check_nesting(level)
+        pairs = [_clean(item, level + 1, kept, extra) for item in value]
+        items = [item for item, _ in pairs]
+        return _cut(items, level, 1 + max((height for _, height in pairs), default=0))
+    if value is None or isinstance(value, bool):
+        return value, 0
+    if kept is not None:
+        return REDACTED, 0
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value), 0
+    return (value if -MAX_INTEGER <= value <= MAX_INTEGER else str(value)), 0
+
+
+def _clean_dict(
+    value: dict[str, Any], level: int, kept: frozenset[str] | None, extra: frozenset[str]
+) -> tuple[Any, int]:
+    _check_nesting(level)
+    clean: dict[str, Any] = {}
+    height = 0
+    names = [value[key] for key in _NAME_KEYS & value.keys()]
+    named = any(_rule(name)[0] == _SECRET for name in names if isinstance(name, str))
+    for key, item in value.items():
+        rule, plain = _rule(key)
+        item_kept, below = kept, 0
+        found: Any = item
+        if plain in extra:
+            found = _hide(item, references=False)
+        elif (
+            rule == _SECRET or (named and plain in _VALUE_KEYS) or (rule == _ACCESS and isinstance(item, str))
+        ):
+            found = _hide(item)
+        else:
+            if kept is not None and plain in kept:
+                item_kept = None
+            elif rule == _CREDENTIALS:
+                item_kept = _KEPT_IN_CREDENTIALS
+            elif rule == _VARIABLES and not isinstance(item, str):
+                item_kept = _KEPT_IN_VARIABLES
+            elif rule == _POLICY and isinstance(item, str):
+                found = _policy(item)
+            found, below = _clean(found, level + 1, item_kept, extra)
+        name = _scrub(key)
+        while name in clean:
+            name += "~"
+        clean[name] = found
+        height = max(height, below)
+    if list(clean) == ["$enc"]:  # reserved, DESIGN 4.1
+        clean = {"$$enc": clean["$enc"]}
+    return _cut(clean, level, 1 + height)
+
+
+def _cut(value: Any, level: int, height: int) -> tuple[Any, int]:
+    """At the last level that an event holds, a marker for what has more below it."""
+    if level == MAX_CONTEXT_DEPTH and height > 1:
+        return _marker(value, "too deep"), 1
+    return value, height
+
+
+def _check_nesting(level: int) -> None:
+    if level > MAX_NESTING:
+        raise MalformedError(f"it is nested more than {MAX_NESTING} levels deep.")
+
+
+def _hide(value: Any, *, references: bool = True) -> Any:
+    """[redacted], but for what is no secret: nothing, yes or no, AWS's own redaction, an ARN or key id."""
+    if _empty(value) or isinstance(value, bool):
+        return value
+    if isinstance(value, str) and (value in PLACEHOLDERS or (references and _REFERENCE.fullmatch(value))):
+        return value
+    return REDACTED
+
+
+def _rule(key: str) -> tuple[int, str]:
+    return _cached_rule(key) if len(key) <= 200 else (_SECRET, key)
+
+
+@lru_cache(maxsize=8192)
+def _cached_rule(key: str) -> tuple[int, str]:
+    plain = re.sub(r"[^a-z0-9]", "", key.lower())
+    if _SECRET_KEY.fullmatch(plain) and not _NO_SECRET_KEY.fullmatch(plain):
+        return _SECRET, plain
+    return next((rule for pattern, rule in _RULES if pattern.fullmatch(plain)), _PLAIN), plain
+
+
+def _policy(text: str) -> Any:
+    """A policy written as JSON in a text, URL-encoded or not -> the object; anything else as it stands."""
+    source = unquote(text) if text[:3].upper() == "%7B" else text
+    if source.lstrip()[:1] != "{":
+        return text
+    try:
+        return json.loads(source, object_pairs_hook=_once, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a key stands twice")
+    return value
+
+
+def _refuse(text: str) -> Any:
+    raise ValueError(text)
+
+
+def _scrub(text: str) -> str:
+    return _cached_scrub(text) if len(text) <= 256 else _scrub_text(text)
+
+
+def _scrub_text(text: str) -> str:
+    """A text without U+0000, lone surrogates (both U+FFFD) and whatever looks like a credential."""
+    if "\0" in text:
+        text = text.replace("\0", "\ufffd")
+    if not text.isascii():
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if len(text) >= 8:
+        lower = text.lower()
+        if any(hint in lower for hint in _HINTS):
+            for pattern, replacement in _PATTERNS:
+                text = pattern.sub(replacement, text)
+    return text
+
+
+_cached_scrub = lru_cache(maxsize=16384)(_scrub_text)
+
+
+def _string(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _empty(value: Any) -> bool:
+    return value is None or value in ("", [], {})

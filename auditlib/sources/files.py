@@ -4,7 +4,7 @@
     export.jsonl    {...}\\n{...}\\n                    one record a line; a bad line costs that line alone
     any.json        [{...},{...}], {...}, or several such texts one after another
 
-The content decides, not the name; the name decides only which files of a folder are looked at. Input is hostile:
+The content decides, not the name; by the name only the files of a folder are chosen. Input is hostile:
 
 - A key that stands twice in one object makes the record a reject. JSON readers disagree on which one counts
   (most take the last), so a forged record could show one thing to the importer and another to the auditor.
@@ -23,6 +23,7 @@ import os
 import re
 import stat
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,7 +34,7 @@ from auditlib.errors import MalformedError, UnavailableError
 from auditlib.formats.canonical import MAX_INTEGER
 from auditlib.sources import MAX_REJECT_BYTES, Entry, Paths, Reject
 
-MAX_TEXT_BYTES = 128 * 1024 * 1024  # bytes of one JSON text, which is held whole; CloudTrail delivers some MiB
+MAX_TEXT_BYTES = 128 * 1024 * 1024  # bytes of one JSON text, held whole; CloudTrail delivers some MiB
 MAX_UNPACKED_BYTES = 2 * 1024 * 1024 * 1024  # bytes that one .gz of many lines may give
 HEAD_BYTES = 1024 * 1024  # bytes by which a file is recognised
 MAX_FAULTS = 1000  # unreadable records of one JSON text; past that the rest is one reject
@@ -71,7 +72,9 @@ def find(paths: Paths) -> list[Found]:
             status = path.stat()
         except FileNotFoundError:
             raise MalformedError(
-                "there is no such file or folder.", where=str(path), remedy="Give the folder that holds the logs."
+                "there is no such file or folder.",
+                where=str(path),
+                remedy="Give the folder that holds the logs.",
             ) from None
         except OSError as error:
             raise UnavailableError(f"cannot be read: {error.strerror}.", where=str(path)) from None
@@ -79,7 +82,7 @@ def find(paths: Paths) -> list[Found]:
             below = list(_below(path))
             if all(file.note for file in below):
                 raise MalformedError(
-                    f"no log is in this folder: no file ends in {', '.join(SUFFIXES)} or in one of these and .gz.",
+                    f"no log is in this folder: no name ends in {', '.join(SUFFIXES)}, with or without .gz.",
                     where=str(path),
                     remedy="Give the folder that holds the logs, or name the file itself.",
                 )
@@ -98,7 +101,7 @@ def find(paths: Paths) -> list[Found]:
 
 
 def create_rejects(path: str | os.PathLike[str]) -> BinaryIO:
-    """An empty file for rejects, readable and writable by its owner alone: rejects hold what was found, verbatim."""
+    """An empty file for rejects that its owner alone can read: it holds what was found, verbatim."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         os.fchmod(handle, 0o600)  # the file may have been there with a wider mode
@@ -108,7 +111,7 @@ def create_rejects(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 class LogFile:
-    """One file, read once. Iterating gives entries and rejects; `sha256`, `size` and `note` stand afterwards."""
+    """One file, read once. Iterating gives entries and rejects; then `sha256`, `size` and `note` stand."""
 
     def __init__(
         self,
@@ -157,7 +160,9 @@ class LogFile:
                     yield Reject(self.name, None, None, fault, kept, self.size, self.sha256)
         except OSError as error:
             raise UnavailableError(
-                f"cannot be read: {error.strerror or error}.", where=self.name, remedy="Allow reading it, or leave it out."
+                f"cannot be read: {error.strerror or error}.",
+                where=self.name,
+                remedy="Allow reading it, or leave it out.",
             ) from None
 
     def _head(self) -> tuple[bytes, bool]:
@@ -183,7 +188,7 @@ class LogFile:
         data = stream.read(self._max_text + 1)
         if len(data) > self._max_text:
             raise MalformedError(
-                f"it holds one JSON text of more than {self._max_text:,} bytes, which is not read into memory.",
+                f"it holds one JSON text of more than {self._max_text:,} bytes, too much for memory.",
                 remedy="If it is a real log, split it, or write one record a line.",
             )
         text = _text(data)
@@ -216,6 +221,8 @@ class LogFile:
             text = _text(line)
             if text is None:
                 yield Reject.of(self.name, number, None, "the line is not UTF-8 text.", line)
+            elif b'"Records"' not in line and (fault := _json_fault(line)):
+                yield Reject.of(self.name, number, None, f"the line is no JSON text: {fault}.", line)
             else:
                 yield from _Texts(self.name, number, text)
 
@@ -261,7 +268,10 @@ class _Texts:
         self._faults: list[str] = []
         self._refused = 0
         self._decoder = json.JSONDecoder(
-            object_pairs_hook=self._pairs, parse_int=_integer, parse_float=_number, parse_constant=self._constant
+            object_pairs_hook=self._pairs,
+            parse_int=_integer,
+            parse_float=_number,
+            parse_constant=self._constant,
         )
 
     def __iter__(self) -> Iterator[Entry | Reject]:
@@ -376,8 +386,7 @@ class _Texts:
     def _pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
         if len(value) < len(pairs):
-            seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
             self._faults.append(f"the key {twice[:80]!r} stands twice in one JSON object.")
         return value
 
@@ -434,12 +443,19 @@ def _text(data: bytes) -> str | None:
         return None
 
 
-def _is_json(data: bytes) -> bool:
+def _json_fault(data: bytes) -> str | None:
+    """What is wrong with it as one JSON text, or None; keys that stand twice are not seen here."""
     try:
         msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"), type=msgspec.Raw)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
+    except msgspec.DecodeError as error:
+        return str(error)
+    except RecursionError:
+        return "nested too deeply to be read"
+    return None
+
+
+def _is_json(data: bytes) -> bool:
+    return _json_fault(data) is None
 
 
 def _is_json_object(line: bytes) -> bool:
@@ -448,7 +464,7 @@ def _is_json_object(line: bytes) -> bool:
 
 
 def _is_lines(head: bytes) -> bool:
-    """True where the first line is a JSON text by itself, or two lines are records: then lines are read one by one."""
+    """True where the first line, or any two, are JSON texts by themselves: then lines are read one by one."""
     lines = [line for line in head.removeprefix(b"\xef\xbb\xbf").split(b"\n")[:-1] if line.strip()]
     if not lines:
         return False
@@ -467,7 +483,7 @@ def _check_total(size: int, limit: int | None) -> None:
 
 
 def _skip(text: str, at: int) -> int:
-    """Where the unreadable value at `at` ends: at its matching bracket, strings aside, or at the end of the text."""
+    """Where the unreadable value at `at` ends: at its matching bracket, strings aside, or with the text."""
     if text[at] not in "[{":
         match = _SCALAR_END.search(text, at + 1)
         return match.start() if match else len(text)

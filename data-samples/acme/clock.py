@@ -33,7 +33,7 @@ def berlin(text: str) -> int:
 
 
 def at_minute(day: date, minute: int) -> int:
-    """A day and a minute of it in Berlin (720 is noon, 1,500 is 01:00 of the next day) -> microseconds UTC."""
+    """A day and a minute of it in Berlin (720 is noon, 1,500 is 01:00 the next day) -> microseconds UTC."""
     day += timedelta(days=minute // 1440)
     return berlin(f"{day.isoformat()} {minute % 1440 // 60:02d}:{minute % 60:02d}")
 

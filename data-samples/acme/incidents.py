@@ -1,4 +1,4 @@
-"""What an auditor should notice beside the grants. Each function plants one thing and says what it planted."""
+"""What an auditor should notice beside the grants: each function plants one thing and says what."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ def break_glass(trail: Trail) -> dict[str, Any]:
     for setting in ("payout.limit", "retry.interval"):
         at, context = at + 612 * SECOND, {"setting": setting, "ticket": "I-217"}
         target = "service:billing-api"
-        changes.append(
-            trail.add("admin-console", at, "config.change", user, target, context, session=session)
-        )
+        changes.append(trail.add("admin-console", at, "config.change", user, target, context, session=session))
     return {"actor": "u_1010", **seen(used), "changes_after": [change.event_id for change in changes]}
 
 
@@ -51,16 +49,12 @@ def brute_force(trail: Trail) -> dict[str, Any]:
     context, failures, looked = {"ip": ATTACKER}, [], []
     for _ in range(FAILURES):
         at += random.randrange(1_500, 4_500) * MS
-        failures.append(
-            trail.add("identity", at, "user.login", NOBODY, user, context, outcome="failure", lane=0)
-        )
+        failures.append(trail.add("identity", at, "user.login", NOBODY, user, context, outcome="failure", lane=0))
     at += 2_750 * MS
     success = trail.add("identity", at, "user.login", user, user, context, session=session, lane=0)
     for customer in ("customer:c_150", "customer:c_151", "customer:c_152"):
         at, read = at + 47_300 * MS, {"permission": "customer.read"}
-        check = trail.add(
-            "billing-api", at, "permission.check", user, customer, read, session=session, lane=0
-        )
+        check = trail.add("billing-api", at, "permission.check", user, customer, read, session=session, lane=0)
         looked.append(check)
     return {
         "events_after": [event.event_id for event in looked],

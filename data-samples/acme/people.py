@@ -61,9 +61,7 @@ class Person:
 
 
 PEOPLE = {
-    f"u_{number}": Person(
-        f"u_{number}", *team, JOINED.get(f"u_{number}", SINCE), LEFT.get(f"u_{number}", UNTIL)
-    )
+    f"u_{number}": Person(f"u_{number}", *team, JOINED.get(f"u_{number}", SINCE), LEFT.get(f"u_{number}", UNTIL))
     for team, numbers in TEAMS.items()
     for number in numbers
 }

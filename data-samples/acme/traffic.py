@@ -1,4 +1,4 @@
-"""What goes on at Acme whether or not anybody audits it: working days, nights on call, scheduled jobs, services."""
+"""What goes on at Acme whether or not anybody audits it: working days, nights on call, jobs, services."""
 
 from __future__ import annotations
 
@@ -57,12 +57,13 @@ def working_days(trail: Trail, random: Random) -> None:
     for day in DAYS:
         for person in PEOPLE.values():
             present = random.random() >= AWAY if is_working_day(day) else random.random() < WEEKEND
-            if present or trail.works(person.id, day):
-                working_day(trail, random, person, day)
+            planned = trail.works(person.id, day)
+            if present or planned:
+                working_day(trail, random, person, day, planned)
 
 
-def working_day(trail: Trail, random: Random, person: Person, day: date) -> None:
-    """One person's day; what falls before joining or after leaving does not happen."""
+def working_day(trail: Trail, random: Random, person: Person, day: date, planned: bool) -> None:
+    """One person's day; nothing before joining or after leaving; what is planned may need the session late."""
     start = 8 * 60 + person.number % 4 * 15 + random.randrange(40)
     end = start + 480 + random.randrange(90)
     moments = [random.randrange(start + 2, end) for _ in range(random.randrange(3, 7))]
@@ -76,7 +77,7 @@ def working_day(trail: Trail, random: Random, person: Person, day: date) -> None
     for at in times[1:-1]:
         if person.active(at):
             work(trail, random, person, at, session)
-    if person.active(times[-1]) and random.random() < 0.5:
+    if person.active(times[-1]) and random.random() < 0.5 and not planned:
         trail.user("identity", times[-1], "user.logout", person.id, f"user:{person.id}")
 
 
@@ -111,9 +112,7 @@ def work(trail: Trail, random: Random, person: Person, at: int, session: Session
         target = f"{kind}:{kind[0]}_{random.randrange(100, 300)}"
         outcome = "denied" if random.random() < 0.02 else "success"
         context = {"permission": permission}
-        trail.add(
-            "billing-api", at, "permission.check", user, target, context, session=session, outcome=outcome
-        )
+        trail.add("billing-api", at, "permission.check", user, target, context, session=session, outcome=outcome)
 
 
 def change_config(trail: Trail, random: Random, user: str, at: int, session: Session) -> None:
@@ -162,9 +161,7 @@ def services(trail: Trail, random: Random) -> None:
         if not is_working_day(day) or day.weekday() == 4:
             continue
         for release in range(random.randrange(3)):
-            at = (
-                at_minute(day, 13 * 60 + release * 100 + random.randrange(90)) + random.randrange(60_000) * MS
-            )
+            at = at_minute(day, 13 * 60 + release * 100 + random.randrange(90)) + random.randrange(60_000) * MS
             context = {"commit": f"{random.getrandbits(28):07x}", "version": f"26.{number}.{release}"}
             target = f"service:{random.choice(SERVICES)}"
             trail.add("admin-console", at, "release.deploy", f"service:{CI}", target, context)

@@ -24,7 +24,7 @@ SEED = 20260101
 OFFICE = "203.0.113.10"
 BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's alphabet, as in a ULID
 HEARTBEAT_EVERY = 30 * MINUTE
-HEARTBEAT_AT = {"billing-api": 0, "admin-console": 10 * MINUTE, "identity": 20 * MINUTE}
+SOURCES = ["admin-console", "billing-api", "identity"]
 
 REPLACED = parse_time("2026-04-14T09:12:00Z")  # a deployment: billing-api/c0d4 ends, billing-api/e91b begins
 AHEAD = "billing-api/e91b"  # the instance whose clock ran ahead, until somebody noticed
@@ -32,7 +32,7 @@ AHEAD_BY = 140 * SECOND
 AHEAD_FROM = parse_time("2026-05-04T00:00:00Z")
 AHEAD_UNTIL = parse_time("2026-05-25T00:00:00Z")
 DOWN_FROM = parse_time("2026-04-21T20:00:30Z")  # nothing happened and nothing was recorded from here ...
-DOWN_UNTIL = parse_time("2026-04-22T04:59:30Z")  # ... to here, on any source
+DOWN_UNTIL = parse_time("2026-04-22T05:03:00Z")  # ... to here, when every source started again with a heartbeat
 LOSER = "billing-api/7f3a"  # the instance that lost the next records from LOST_FROM on
 LOST_FROM = parse_time("2026-05-19T13:20:00Z")
 LOST = 3
@@ -147,8 +147,9 @@ class Trail:
 
     def heartbeats(self) -> None:
         """Every 30 minutes each source says that it is there, its instances in turn."""
-        for source, offset in HEARTBEAT_AT.items():
-            for turn, at in enumerate(range(SINCE + offset, UNTIL, HEARTBEAT_EVERY)):
+        moments = sorted([*range(SINCE, UNTIL, HEARTBEAT_EVERY), DOWN_UNTIL])
+        for source in SOURCES:
+            for turn, at in enumerate(moments):
                 running = instances(source, at)
                 target = f"source:{running[turn % len(running)]}"
                 self.add(source, at, "audit.heartbeat", f"system:heartbeat:{source}", target, lane=turn)
@@ -186,7 +187,7 @@ class Trail:
                 "all": self._silence(self.drafts),
                 "by_source": {
                     source: self._silence([d for d in self.drafts if source_name(d.instance) == source])
-                    for source in sorted(HEARTBEAT_AT)
+                    for source in SOURCES
                 },
             },
         }
@@ -198,7 +199,7 @@ class Trail:
         return {
             "first_after": {"event_id": after.event.event_id, "recorded_at": text(after.recorded)},
             "last_before": {"event_id": before.event.event_id, "recorded_at": text(before.recorded)},
-            "seconds": (after.recorded - before.recorded) // SECOND,
+            "microseconds": after.recorded - before.recorded,
         }
 
     def _event_id(self, at: int, instance: str) -> str:

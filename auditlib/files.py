@@ -1,0 +1,101 @@
+"""The bytes that are queried are the bytes that were hashed (DESIGN 5).
+
+An object is read once, hashed, and kept where nobody can change it any more: in a sealed memfd (Linux), or, past a
+budget, in a private 0600 file of this process. DuckDB reads it from there, by an explicit path.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+
+from auditlib.errors import MismatchError
+from auditlib.formats.batch import parse_batch
+from auditlib.formats.seal import MAX_BATCH_BYTES, Seal
+from auditlib.vault import Vault
+
+MAX_MEMORY_FILES = 256  # memfds; each takes a descriptor
+MAX_MEMORY_BYTES = 1024 * 1024 * 1024  # bytes of batches kept in memory; the rest lies in private files
+_READERS = 4  # threads; hashing and reading leave the interpreter's lock
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE if sys.platform == "linux" else 0
+
+
+class VerifiedFiles:
+    """Batches hashed earlier by this process ("warm"), by sequence; freed when closed."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._paths: dict[int, str] = {}
+        self._descriptors: list[int] = []
+        self._memory = 0
+        self._folder: Path | None = None
+        self._lock = threading.Lock()
+
+    def paths(self, seals: Sequence[Seal], progress: Callable[[int, int], None] | None = None) -> list[str]:
+        """A path for each batch, in order; those not yet at hand are read, hashed and kept.
+
+        Raises MismatchError (check 5) where a batch is not what its seal states.
+        """
+        cold = [seal for seal in seals if seal.sequence not in self._paths]
+        with ThreadPoolExecutor(_READERS) as pool:
+            for done, seal in enumerate(pool.map(self._fetch, cold), 1):
+                if progress:
+                    progress(done, len(cold))
+                del seal
+        return [self._paths[seal.sequence] for seal in seals]
+
+    def read(self, seal: Seal) -> bytes:
+        """One batch's verified bytes."""
+        (path,) = self.paths([seal])
+        return Path(path).read_bytes()
+
+    def close(self) -> None:
+        """Give memory and files back."""
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._descriptors, self._paths, self._folder, self._memory = [], {}, None, 0
+
+    def _fetch(self, seal: Seal) -> Seal:
+        batch = seal.batch
+        data = self._vault.get(batch.object, MAX_BATCH_BYTES)
+        found = sha256(data).hexdigest()
+        if found != batch.sha256:
+            raise MismatchError(
+                "the batch is not the one that was sealed (check 5).",
+                where=batch.object,
+                remedy="Run `auditlib verify`.",
+                expected=batch.sha256,
+                found=found,
+            )
+        parse_batch(data, columns=[])  # no statistics, no other file's path: nothing an engine could be misled by
+        with self._lock:
+            if seal.sequence not in self._paths:
+                self._paths[seal.sequence] = self._keep(data, seal.sequence)
+        return seal
+
+    def _keep(self, data: bytes, sequence: int) -> str:
+        if _SEALS and len(self._descriptors) < MAX_MEMORY_FILES and self._memory + len(data) <= MAX_MEMORY_BYTES:
+            descriptor = os.memfd_create(f"auditlib-{sequence}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            self._descriptors.append(descriptor)
+            self._memory += len(data)
+            with os.fdopen(os.dup(descriptor), "wb") as file:
+                file.write(data)
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+            return f"/proc/self/fd/{descriptor}"
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="auditlib-"))  # 0700
+        path = self._folder / f"{sequence:012}.parquet"
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(data)
+        return str(path)
+

@@ -1,0 +1,265 @@
+"""What is asked -> SQL and the batches that can hold an answer.
+
+Batches are chosen from the seals' ranges and counts, as an explicit list, never by glob. Values are always bound as
+parameters; only names from this module stand in the SQL itself.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from fnmatch import fnmatchcase
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+from auditlib.errors import MalformedError
+from auditlib.formats.canonical import canonical
+from auditlib.formats.catalog import Catalog
+from auditlib.formats.event import OUTCOMES
+from auditlib.formats.seal import Seal
+from auditlib.formats.times import format_time, from_datetime, parse_time
+
+Values = str | Sequence[str] | None
+Moment = str | date | datetime | None
+Where = Mapping[str | tuple[str, ...], Any]
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """What is asked, in canonical form: None asks for everything; times are microseconds since 1970 UTC.
+
+    `actions`, `actors`, `targets`, `outcomes`, `sources` are values or globs; `where` is (path into context, texts).
+    """
+
+    actions: tuple[str, ...] | None = None
+    actors: tuple[str, ...] | None = None
+    targets: tuple[str, ...] | None = None
+    outcomes: tuple[str, ...] | None = None
+    sources: tuple[str, ...] | None = None
+    since: int | None = None
+    until: int | None = None
+    where: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
+
+    def may_hold(self, seal: Seal) -> bool:
+        """Whether a batch can hold an answer, on its seal's word."""
+        if self.since is not None and parse_time(seal.occurred[1]) < self.since:
+            return False
+        if self.until is not None and parse_time(seal.occurred[0]) >= self.until:
+            return False
+        return all(
+            wanted is None or there is None or any(_like(name, pattern) for name in there for pattern in wanted)
+            for wanted, there in (
+                (self.actions, seal.counts.actions),
+                (self.outcomes, seal.counts.outcomes),
+                (self.sources, seal.sources),
+            )
+        )
+
+    def sql(self) -> tuple[str, list[Any]]:
+        """The condition (`TRUE` when nothing is asked) and its parameters."""
+        parts: list[str] = []
+        values: list[Any] = []
+        for column, wanted in (("action", self.actions), ("outcome", self.outcomes), ("source", self.sources)):
+            if wanted is not None:
+                parts.append(_any([_match(column, value, values) for value in wanted]))
+        for party, wanted in (("actor", self.actors), ("target", self.targets)):
+            if wanted is not None:
+                parts.append(_any([_match_party(party, value, values) for value in wanted]))
+        if self.since is not None:
+            parts.append("occurred_at >= make_timestamptz(?)")
+            values.append(self.since)
+        if self.until is not None:
+            parts.append("occurred_at < make_timestamptz(?)")
+            values.append(self.until)
+        for path, texts in self.where:
+            parts.append(_match_context(path, texts, values))
+        return " AND ".join(parts) or "TRUE", values
+
+    def describe(self) -> dict[str, Any]:
+        """The filter as evidence states it: JSON values, times as canonical text, nothing that was not asked."""
+        stated: dict[str, Any] = {
+            name: list(value)
+            for name in ("actions", "actors", "targets", "outcomes", "sources")
+            if (value := getattr(self, name)) is not None
+        }
+        for name in ("since", "until"):
+            moment = getattr(self, name)
+            if moment is not None:
+                stated[name] = format_time(moment)
+        if self.where:
+            stated["where"] = {".".join(path): list(texts) for path, texts in self.where}
+        return stated
+
+
+def build_filter(
+    catalog: Catalog | None,
+    *,
+    kind: Values = None,
+    action: Values = None,
+    actor: Values = None,
+    target: Values = None,
+    outcome: Values = None,
+    source: Values = None,
+    since: Moment = None,
+    until: Moment = None,
+    through: Moment = None,
+    where: Where | None = None,
+    tz: str = "UTC",
+) -> Filter:
+    """The user's words -> a Filter. MalformedError for an unknown kind or outcome, or a period that is none."""
+    actions = _values("action", action)
+    if kind is not None:
+        if catalog is None:
+            raise MalformedError("the trail has no catalogue, so that nothing can be asked by kind; ask by action.")
+        of_kind = catalog.actions_of(_values("kind", kind) or ())
+        actions = of_kind if actions is None else tuple(a for a in of_kind if any(_like(a, p) for p in actions)) or ("",)
+    outcomes = _values("outcome", outcome)
+    for value in outcomes or ():
+        if not any(_like(known, value) for known in OUTCOMES):
+            raise MalformedError(f"{value!r} is no outcome; ask for {', '.join(OUTCOMES)}.")
+    start, end = parse_period(since, until, through, tz)
+    return Filter(
+        actions=actions,
+        actors=_values("actor", actor),
+        targets=_values("target", target),
+        outcomes=outcomes,
+        sources=_values("source", source),
+        since=start,
+        until=end,
+        where=tuple(sorted((_path(key), _texts(key, value)) for key, value in (where or {}).items())),
+    )
+
+
+def parse_period(since: Moment, until: Moment, through: Moment = None, tz: str = "UTC") -> tuple[int | None, int | None]:
+    """(since, until) in microseconds: `since` inclusive, `until` exclusive, `through` a last day that still counts."""
+    zone = _zone(tz)
+    if until is not None and through is not None:
+        raise MalformedError("give until (exclusive) or through (inclusive), not both.")
+    start = None if since is None else parse_moment(since, zone, "since")
+    end = None if until is None else parse_moment(until, zone, "until")
+    if through is not None:
+        end = parse_moment(_day(through, "through") + timedelta(days=1), zone, "through")
+    elif isinstance(until, str) and len(until) == 10 and _day(until, "until").month != _next(until).month:
+        warnings.warn(
+            f"until={until} leaves {until} itself out (until is exclusive); write through={until} to take it in.",
+            stacklevel=2,
+        )
+    if start is not None and end is not None and start >= end:
+        raise MalformedError(f"the period is empty: since {format_time(start)} is not before until {format_time(end)}.")
+    return start, end
+
+
+def parse_moment(value: str | date | datetime, zone: ZoneInfo, where: str) -> int:
+    """A date (its midnight in the zone), a time with an offset, or the same as text -> microseconds."""
+    if isinstance(value, datetime):
+        return from_datetime(value)
+    if isinstance(value, date):
+        midnight = datetime.combine(value, time(), zone)
+        return from_datetime(midnight.astimezone(UTC))
+    try:
+        return parse_moment(date.fromisoformat(value), zone, where) if len(value) == 10 else parse_time(value)
+    except (MalformedError, ValueError):
+        raise MalformedError(
+            f"{value!r} is neither a date like 2026-03-01 nor a time like 2026-03-01T09:00:00Z.", where=where
+        ) from None
+
+
+def like_pattern(glob: str) -> str:
+    """A glob with `*` and `?` -> an SQL LIKE pattern with backslash as escape."""
+    quoted = glob.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return quoted.replace("*", "%").replace("?", "_")
+
+
+def context_path(path: Iterable[str]) -> str:
+    """Keys -> a JSON path for DuckDB, each key quoted."""
+    return "$" + "".join(f'."{key}"' for key in path)
+
+
+def _next(day: str) -> date:
+    return date.fromisoformat(day) + timedelta(days=1)
+
+
+def _day(value: Moment, where: str) -> date:
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        raise MalformedError(f"{value!r} is no date like 2026-05-31.", where=where) from None
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise MalformedError(f"{name!r} is no time zone; write one like UTC or Europe/Berlin.", where="tz") from None
+
+
+def _values(where: str, given: Values) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    values = (given,) if isinstance(given, str) else tuple(given)
+    if not values or "" in values:
+        raise MalformedError("give a value, a list of values, or a glob like role.*", where=where)
+    return values
+
+
+def _path(key: str | tuple[str, ...]) -> tuple[str, ...]:
+    path = tuple(key.split(".")) if isinstance(key, str) else tuple(key)
+    if path[:1] == ("context",) and len(path) > 1:
+        path = path[1:]
+    if not all(path) or any('"' in part or "\\" in part or "\0" in part for part in path):
+        raise MalformedError(f"{'.'.join(path)!r} is no path into the context; write keys joined by dots.", where="where")
+    return path
+
+
+def _texts(key: object, value: Any) -> tuple[str, ...]:
+    values = value if isinstance(value, list | tuple | set | frozenset) else [value]
+    if not values or any(isinstance(item, dict | list) for item in values):
+        raise MalformedError(f"{key} takes a text, a number, true, false, or a list of them.", where="where")
+    return tuple(sorted(item if isinstance(item, str) else canonical(item).decode() for item in values))
+
+
+def _like(name: str, pattern: str) -> bool:
+    return name == pattern or ("*" in pattern or "?" in pattern) and fnmatchcase(name, pattern.replace("[", "[[]"))
+
+
+def _any(parts: list[str]) -> str:
+    return "(" + " OR ".join(parts) + ")"
+
+
+def _match(expression: str, value: str, values: list[Any]) -> str:
+    if "*" in value or "?" in value:
+        values.append(like_pattern(value))
+        return f"{expression} LIKE ? ESCAPE '\\'"
+    values.append(value)
+    return f"{expression} = ?"
+
+
+def _match_party(party: str, value: str, values: list[Any]) -> str:
+    """An id, or `type:id`; an id may hold colons itself, so that both readings count."""
+    parts = [_match(f"{party}_id", value, values)]
+    kind, colon, rest = value.partition(":")
+    if colon and kind and rest:
+        parts.append(f"({_match(f'{party}_type', kind, values)} AND {_match(f'{party}_id', rest, values)})")
+    return _any(parts)
+
+
+def _match_context(path: tuple[str, ...], texts: tuple[str, ...], values: list[Any]) -> str:
+    """The value at a path, or an element of the array there, is one of the texts."""
+    pointer = context_path(path)
+    parts = []
+    for text in texts:
+        values.append(pointer)
+        single = _match("json_extract_string(context, ?)", text, values)
+        values.append(pointer + "[*]")
+        if "*" in text or "?" in text:
+            values.append(like_pattern(text))
+            element = "x LIKE ? ESCAPE '\\'"
+        else:
+            values.append(text)
+            element = "x = ?"
+        parts.append(f"({single} OR len(list_filter(json_extract_string(context, ?), lambda x: {element})) > 0)")
+    return _any(parts)

@@ -1,0 +1,366 @@
+"""The trail: a vault, read and verified at one checkpoint, and asked.
+
+    trail = auditlib.open("data-samples/vault", keys="data-samples/sample.vkey")
+    grants = trail.events(kind="grant", since="2026-03-01", until="2026-06-01", where={"granted_role": "admin"})
+    grants.df()
+
+Opening makes checks 0 to 4; every batch that a question reads is hashed first (check 5). Which batches can hold an
+answer is chosen from the seals' ranges and counts; that rests on the sealer's word until `verify(deep=True)`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from html import escape
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pyarrow as pa
+
+from auditlib import export as exports
+from auditlib import verify as verification
+from auditlib.errors import MalformedError, MismatchError, UnavailableError
+from auditlib.files import VerifiedFiles
+from auditlib.findings import Report, duration
+from auditlib.formats.catalog import Catalog, parse_catalog
+from auditlib.formats.checkpoint import Checkpoint
+from auditlib.formats.columns import SCHEMA
+from auditlib.formats.keys import VerifierKey
+from auditlib.formats.seal import Seal
+from auditlib.history import History, read_history
+from auditlib.keyfiles import load_verifier_keys
+from auditlib.query import Filter, Moment, Values, Where, build_filter
+from auditlib.vault import open_vault
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Keys = str | Path | VerifierKey | Iterable[str | Path | VerifierKey] | None
+
+SQL_MEMORY = "4GB"  # for one statement of the user's own
+SQL_SECONDS = 60  # before a statement of the user's own is stopped
+ROWS_A_BATCH = 65_536  # rows of a result held at a time while it streams
+_PREVIEW_ROWS = 20  # rows a notebook shows of a selection
+_LAG = "(epoch_us(recorded_at) - epoch_us(occurred_at)) / 1e6 AS recorded_after_seconds"
+_COLUMNS = ", ".join(SCHEMA.names)
+
+
+def open(vault: str | Path, *, keys: Keys = None, at: int | None = None, catalog: Path | None = None) -> Trail:  # noqa: A001
+    """Open a vault and make checks 0 to 4.
+
+    `keys`: verifier keys or files of them that you trust; without any, those found in the vault are used and stay
+    unconfirmed. `at`: the size of an older checkpoint to read the trail at. `catalog`: a catalogue file that answers
+    questions by kind, in place of the one in force.
+
+    Raises MalformedError where there is no vault, MismatchError where its history has a fault, UnavailableError where
+    the storage does not answer.
+    """
+    history = read_history(open_vault(str(vault)), load_verifier_keys(keys), at=at)
+    if history.errors:
+        worst = history.errors[0]
+        raise MismatchError(
+            f"check {worst.check}: {worst.message} ({len(history.errors)} fault(s) in all)",
+            where=worst.object,
+            remedy="Run `auditlib verify` for all of them.",
+            expected=worst.expected,
+            found=worst.found,
+        )
+    if history.checkpoint is None:
+        raise MalformedError("nothing has been sealed in this vault yet.", where=str(vault))
+    return Trail(history, parse_catalog(catalog.read_bytes()) if catalog else history.catalog)
+
+
+class Trail:
+    """One origin at one checkpoint. Use it as a context manager, or `close()` it, to give memory back."""
+
+    def __init__(self, history: History, catalog: Catalog | None) -> None:
+        if history.checkpoint is None:
+            raise MalformedError("a trail needs a checkpoint.")
+        self.history = history
+        self.checkpoint: Checkpoint = history.checkpoint
+        self.catalog = catalog
+        self.seals: list[Seal] = [entry.seal for entry in history.seals]
+        self.files = VerifiedFiles(history.vault)
+        self._database: duckdb.DuckDBPyConnection | None = None
+
+    @property
+    def origin(self) -> str:
+        """The trail's name."""
+        return self.history.origin
+
+    @property
+    def recorded(self) -> tuple[str, str]:
+        """From the first to the last recorded_at, on the seals' word."""
+        return min(seal.recorded[0] for seal in self.seals), max(seal.recorded[1] for seal in self.seals)
+
+    @property
+    def count(self) -> int:
+        """How many events the seals state."""
+        return sum(seal.batch.events for seal in self.seals)
+
+    def verify(
+        self,
+        *,
+        deep: bool = False,
+        executor: Executor | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Report:
+        """Make all the numbered checks now; see `auditlib.verify`."""
+        return verification.verify(
+            self.history.vault,
+            keys=self.history.trusted if self.history.key_confirmed else (),
+            deep=deep,
+            against=[("the checkpoint this trail was opened at", self.checkpoint)],
+            now=time.time_ns() // 1000,
+            executor=executor,
+            progress=progress,
+        )
+
+    def events(
+        self,
+        *,
+        kind: Values = None,
+        action: Values = None,
+        actor: Values = None,
+        target: Values = None,
+        outcome: Values = None,
+        source: Values = None,
+        since: Moment = None,
+        until: Moment = None,
+        through: Moment = None,
+        where: Where | None = None,
+        tz: str = "UTC",
+    ) -> Selection:
+        """Choose events; nothing is read yet.
+
+        Each filter takes a value, a list, or a glob (`role.*`). Actors and targets are `id` or `type:id`. `where`
+        holds dotted paths into the context. `since` is inclusive, `until` exclusive, `through` a last day; a date is
+        its midnight in `tz`.
+        """
+        chosen = build_filter(
+            self.catalog,
+            kind=kind,
+            action=action,
+            actor=actor,
+            target=target,
+            outcome=outcome,
+            source=source,
+            since=since,
+            until=until,
+            through=through,
+            where=where,
+            tz=tz,
+        )
+        return Selection(self, chosen)
+
+    def sql(self, statement: str) -> Answer:
+        """One SELECT of your own over the view `events`, in a jail: no file, no network, no settings, 60 seconds."""
+        paths = self.files.paths(self.seals)
+        jail = _connect(memory_limit=SQL_MEMORY)
+        try:
+            _check_select(jail, statement)
+            jail.execute(f"CREATE VIEW events AS SELECT * FROM ({self._source(paths, self.seals)})")
+            jail.execute("SET allowed_paths = " + _literal(paths))
+            jail.execute("SET enable_external_access = false")
+            jail.execute("SET lock_configuration = true")
+            stop = threading.Timer(SQL_SECONDS, jail.interrupt)
+            stop.start()
+            try:
+                return Answer(in_utc(jail.sql(statement).to_arrow_table()))
+            except duckdb.InterruptException:
+                raise UnavailableError(f"the statement ran past {SQL_SECONDS} s and was stopped.") from None
+            except (duckdb.Error, pa.ArrowException) as error:
+                raise MalformedError(str(error).splitlines()[0], where="sql") from None
+            finally:
+                stop.cancel()
+        finally:
+            jail.close()
+
+    def close(self) -> None:
+        """Give the verified copies back."""
+        if self._database:
+            self._database.close()
+            self._database = None
+        self.files.close()
+
+    def __enter__(self) -> Trail:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def scan(self, seals: list[Seal], select: str, condition: str, values: list[Any]) -> duckdb.DuckDBPyRelation:
+        """Run `SELECT select FROM these batches WHERE condition`, in the order (sequence, row)."""
+        return self.run(seals, f"SELECT {select} FROM batches WHERE {condition}", values)
+
+    def run(self, seals: list[Seal], statement: str, values: list[Any]) -> duckdb.DuckDBPyRelation:
+        """Run a statement of this library's own over the table `batches`: these batches, with `sequence` and `row`."""
+        paths = self.files.paths(seals)
+        if self._database is None:
+            self._database = _connect()
+        try:
+            relation = self._database.cursor().sql(
+                f"WITH batches AS ({self._source(paths, seals)}) {statement}", params=values
+            )
+        except duckdb.InvalidInputException as error:
+            raise MalformedError(str(error).splitlines()[0], where="query") from None
+        if relation is None:
+            raise MalformedError("the statement gives no rows.", where="query")
+        return relation
+
+    def _source(self, paths: list[str], seals: list[Seal]) -> str:
+        if not paths:
+            names = ", ".join(f"NULL::{kind} AS {name}" for name, kind in _DUCKDB_TYPES.items())
+            return f"SELECT {names} WHERE false"
+        numbers = _literal([seal.sequence for seal in seals])
+        return (
+            f"SELECT {numbers}[(file_index + 1)::BIGINT]::BIGINT AS sequence, file_row_number::BIGINT AS row, {_COLUMNS} "
+            f"FROM read_parquet({_literal(paths)}, hive_partitioning = false)"
+        )
+
+    def _repr_html_(self) -> str:
+        first, last = self.recorded
+        rows = {
+            "trail": self.origin,
+            "checkpoint": f"{self.checkpoint.size} seals, root {self.checkpoint.root.hex()[:16]}...",
+            "signed by": ", ".join(map(str, self.checkpoint.signers)),
+            "events": f"{self.count:,}",
+            "recorded": f"{first} to {last}",
+        }
+        cells = "".join(f"<tr><th style='text-align:left'>{k}</th><td>{escape(v)}</td></tr>" for k, v in rows.items())
+        return f"<table>{cells}</table>"
+
+
+class Selection:
+    """Events chosen from a trail; every method asks anew."""
+
+    def __init__(self, trail: Trail, chosen: Filter) -> None:
+        self.trail = trail
+        self.filter = chosen
+        self.seals = [seal for seal in trail.seals if chosen.may_hold(seal)]
+
+    @property
+    def skipped(self) -> int:
+        """Batches not read, because their seals say that they hold no answer."""
+        return len(self.trail.seals) - len(self.seals)
+
+    def count(self) -> int:
+        """How many events answer."""
+        condition, values = self.filter.sql()
+        ((count,),) = self.trail.scan(self.seals, "count(*)", condition, values).fetchall()
+        return int(count)
+
+    def arrow(self) -> pa.Table:
+        """The events as an Arrow table: sequence, row, the columns of a batch, recorded_after_seconds."""
+        return in_utc(self._relation(f"sequence, row, {_COLUMNS}, {_LAG}").to_arrow_table())
+
+    def df(self) -> pd.DataFrame:
+        """The events as a DataFrame; times are UTC-aware, `context` is its canonical JSON text."""
+        frame: pd.DataFrame = self.arrow().to_pandas()
+        return frame
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The events as a stream of Arrow batches, in bounded memory."""
+        for batch in self._relation(f"sequence, row, {_COLUMNS}, {_LAG}").to_arrow_reader(ROWS_A_BATCH):
+            yield from in_utc(pa.Table.from_batches([batch])).to_batches()
+
+    def export(self, path: str | Path, format: str | None = None) -> int:  # noqa: A002
+        """Write the events to a new file as csv, jsonl (canonical records), parquet or xlsx; returns their number."""
+        return exports.export(self.batches(), Path(path), format, sheet="events")
+
+    def count_by(self, *columns: str) -> pa.Table:
+        """How many events by the values of some columns (names of a batch's columns), most first."""
+        unknown = [column for column in columns if column not in SCHEMA.names]
+        if unknown or not columns:
+            raise MalformedError(f"{', '.join(unknown) or 'nothing'} is no column; use {', '.join(SCHEMA.names)}.")
+        condition, values = self.filter.sql()
+        names = ", ".join(columns)
+        grouped = f"SELECT {names}, count(*) AS events FROM batches WHERE {condition} GROUP BY ALL ORDER BY events DESC, {names}"
+        return self.trail.run(self.seals, grouped, values).to_arrow_table()
+
+    def lag(self) -> str:
+        """How long after `occurred_at` these records were recorded, in one sentence."""
+        condition, values = self.filter.sql()
+        span = "median(epoch_us(recorded_at) - epoch_us(occurred_at)), max(epoch_us(recorded_at) - epoch_us(occurred_at))"
+        ((median, most),) = self.trail.scan(self.seals, span, condition, values).fetchall()
+        if median is None:
+            return "No event answers."
+        return (
+            f"Recorded {duration(int(median))} after they occurred (median; at most {duration(int(most))}). "
+            "Before a record was recorded, its integrity rests on its source."
+        )
+
+    def _relation(self, select: str) -> duckdb.DuckDBPyRelation:
+        condition, values = self.filter.sql()
+        return self.trail.scan(self.seals, select, condition, values)
+
+    def _repr_html_(self) -> str:
+        condition, values = self.filter.sql()
+        preview = self.trail.scan(self.seals, _COLUMNS, f"{condition} LIMIT {_PREVIEW_ROWS}", values).to_arrow_table()
+        total = self.count()
+        note = f"{total:,} events" + (f", the first {_PREVIEW_ROWS} shown" if total > _PREVIEW_ROWS else "")
+        return f"<p>{note}. {escape(self.lag())}</p>" + exports.html_table(preview)
+
+
+class Answer:
+    """The result of `Trail.sql`."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def arrow(self) -> pa.Table:
+        """As an Arrow table."""
+        return self._table
+
+    def df(self) -> pd.DataFrame:
+        """As a DataFrame."""
+        frame: pd.DataFrame = self._table.to_pandas()
+        return frame
+
+    def _repr_html_(self) -> str:
+        shown = self._table.slice(0, _PREVIEW_ROWS)
+        more = f"<p>{self._table.num_rows:,} rows, the first {_PREVIEW_ROWS} shown</p>"
+        return (more if self._table.num_rows > _PREVIEW_ROWS else "") + exports.html_table(shown)
+
+
+_DUCKDB_TYPES = {"sequence": "BIGINT", "row": "BIGINT"} | {
+    field.name: "TIMESTAMPTZ" if pa.types.is_timestamp(field.type) else "BIGINT" if field.type == pa.int64() else "VARCHAR"
+    for field in SCHEMA
+}
+
+
+def in_utc(table: pa.Table) -> pa.Table:
+    """The same table with every time zone named plain UTC (DuckDB writes Etc/UTC)."""
+    kinds = [
+        field.with_type(pa.timestamp("us", "UTC")) if pa.types.is_timestamp(field.type) and field.type.tz else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(kinds))
+
+
+def _connect(**config: str) -> duckdb.DuckDBPyConnection:
+    """An empty database in memory that looks at no Python variable and speaks UTC."""
+    database = duckdb.connect(config={"python_enable_replacements": False, **config})
+    database.execute("SET TimeZone = 'UTC'")
+    return database
+
+
+def _check_select(database: duckdb.DuckDBPyConnection, statement: str) -> None:
+    try:
+        statements = database.extract_statements(statement)
+    except duckdb.Error as error:
+        raise MalformedError(str(error).splitlines()[0], where="sql") from None
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise MalformedError("give exactly one SELECT over the view events.", where="sql")
+
+
+def _literal(values: list[Any]) -> str:
+    """A list of this library's own paths or numbers as an SQL literal."""
+    return "[" + ", ".join(str(v) if isinstance(v, int) else "'" + v.replace("'", "''") + "'" for v in values) + "]"
+
+
