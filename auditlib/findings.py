@@ -101,7 +101,9 @@ def sorted_findings(findings: list[Finding]) -> tuple[Finding, ...]:
 
 def duration(micros: int) -> str:
     """A length of time in words: `9 h 12 min`, `140 s`, `3 d 4 h`."""
-    seconds = abs(micros) // SECOND
+    if abs(micros) < SECOND:
+        return "less than 1 s"
+    seconds = (abs(micros) + SECOND // 2) // SECOND
     if seconds < 180:
         return f"{seconds} s"
     if seconds < 3 * 3600:

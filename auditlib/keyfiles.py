@@ -31,9 +31,9 @@ def load_verifier_keys(given: str | Path | VerifierKey | Iterable[str | Path | V
 
 def load_signing_key(path: str | Path) -> SigningKey:
     """The signing key in a `.key` file; its secret never stands in an error."""
-    text = _read(Path(path))
+    lines = [line for line in _read(Path(path)).splitlines() if line and not line.startswith("#")]
     try:
-        return parse_signing_key(text)
+        return parse_signing_key(lines[0] if lines else "")
     except AuditlibError as error:
         raise error.at(str(path)) from None
 

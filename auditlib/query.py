@@ -134,7 +134,7 @@ def build_filter(
 
 def parse_period(since: Moment, until: Moment, through: Moment = None, tz: str = "UTC") -> tuple[int | None, int | None]:
     """(since, until) in microseconds: `since` inclusive, `until` exclusive, `through` a last day that still counts."""
-    zone = _zone(tz)
+    zone = zone_of(tz)
     if until is not None and through is not None:
         raise MalformedError("give until (exclusive) or through (inclusive), not both.")
     start = None if since is None else parse_moment(since, zone, "since")
@@ -190,7 +190,8 @@ def _day(value: Moment, where: str) -> date:
         raise MalformedError(f"{value!r} is no date like 2026-05-31.", where=where) from None
 
 
-def _zone(name: str) -> ZoneInfo:
+def zone_of(name: str) -> ZoneInfo:
+    """The time zone of that name (IANA); MalformedError where there is none."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):

@@ -199,7 +199,7 @@ class Trail:
         return self.run(seals, f"SELECT {select} FROM batches WHERE {condition}", values)
 
     def run(self, seals: list[Seal], statement: str, values: list[Any]) -> duckdb.DuckDBPyRelation:
-        """Run a statement of this library's own over the table `batches`: these batches, with `sequence` and `row`."""
+        """Run a statement of this library's own (a SELECT, or `, name AS (...) SELECT`) over the table `batches`."""
         paths = self.files.paths(seals)
         if self._database is None:
             self._database = _connect()

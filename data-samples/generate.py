@@ -9,8 +9,12 @@ down as it is planted and never worked out by auditlib, so that auditlib can be 
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
+import shutil
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -24,10 +28,19 @@ from acme.grants import Desk
 from acme.people import APPROVER_ROLES
 from acme.trail import SEED, Trail
 
+import auditlib
+from auditlib.formats.catalog import parse_catalog
+from auditlib.formats.document import DEFAULT_RETENTION_DAYS, Retention
 from auditlib.formats.event import Record, source_name
+from auditlib.formats.keys import SigningKey
+from auditlib.formats.times import DAY, SECOND, parse_time
+from auditlib.sealer import create_trail, open_sealer
+from auditlib.state import SealerState
+from auditlib.vault import open_vault
 
 HERE = Path(__file__).parent
 ORIGIN = "acme.example/audit"
+SEALING_DELAY = 300 * SECOND  # microseconds from the end of a week to its seal
 
 
 def generate() -> tuple[list[Record], dict[str, Any]]:
@@ -70,8 +83,33 @@ def planted_text(planted: dict[str, Any]) -> str:
 
 
 def seal_vault(records: list[Record]) -> None:
-    """Seal the records into data-samples/vault/, with the public sample key."""
-    raise SystemExit(f"seal_vault is not written yet: none of the {len(records):,} records was sealed.")
+    """Seal the records into data-samples/vault/, one batch a week, with the public sample key."""
+    key = SigningKey(ORIGIN, hashlib.sha256(b"auditlib sample key: public and worthless").digest())
+    note = "# The key of the sample trail: public and worthless. Never sign anything of yours with it.\n"
+    (HERE / "sample.key").write_text(f"{note}{key.secret_text()}\n")
+    (HERE / "sample.vkey").write_text(f"{key.verifier}\n")
+    shutil.rmtree(HERE / "vault", ignore_errors=True)
+    vault = open_vault(str(HERE / "vault"), create=True)
+    catalog = parse_catalog(Path(auditlib.__file__).with_name("catalog.toml").read_bytes())
+    create_trail(vault, key, Retention(DEFAULT_RETENTION_DAYS, "COMPLIANCE"), catalog)
+    weeks: dict[int, list[Record]] = {}
+    for record in records:
+        weeks.setdefault(_week_end(parse_time(record.receipt.recorded_at)), []).append(record)
+    with tempfile.TemporaryDirectory() as memory:
+        now = 0
+        state = SealerState(Path(memory), key.verifier)
+        blinds = random.Random(f"{SEED}:blinds")
+        with open_sealer(vault, key, state, now=lambda: now, random=blinds.randbytes) as sealer:
+            for end in sorted(weeks):
+                now = end + SEALING_DELAY
+                sealer.add(weeks[end])
+                sealer.flush()
+    shutil.rmtree(HERE / "vault" / ".incoming", ignore_errors=True)
+
+
+def _week_end(micros: int) -> int:
+    """The next Monday 00:00 UTC; 1970-01-01 was a Thursday."""
+    return ((micros - 4 * DAY) // (7 * DAY) + 1) * 7 * DAY + 4 * DAY
 
 
 # ------------------------------------------------------------------------------------------------------------

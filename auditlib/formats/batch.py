@@ -31,6 +31,7 @@ from auditlib.formats.columns import (
     record_texts,
     row_blinds,
 )
+from auditlib.formats.event import MAX_EVENT_ID_CHARS, MAX_NAME_CHARS
 from auditlib.formats.footer import check_footer
 from auditlib.formats.keys import decode_base64
 from auditlib.formats.seal import MAX_ACTIONS, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Batch, Counts, Source
@@ -38,6 +39,7 @@ from auditlib.formats.times import format_time
 
 NODE_LEAVES = 256  # leaves under one stored node, DESIGN 4.3
 BLIND_NAME, NODES_NAME = b"auditlib.blind", b"auditlib.nodes"
+_MAX_MIXED_BYTES = MAX_NAME_CHARS + 1 + MAX_EVENT_ID_CHARS  # bytes of source, newline and event_id
 COMPRESSION_LEVEL = 9  # zstd; smaller than 3 by a tenth, and writing is not where the time goes
 
 # Encodings chosen for size: sorted-ish numbers as deltas, ids with a shared front as shared fronts.
@@ -87,7 +89,7 @@ class ParsedBatch(msgspec.Struct, frozen=True):
 
     def texts(self, rows: list[int]) -> list[bytes]:
         """The canonical records of these rows."""
-        texts: list[bytes] = record_texts(self.table.take(rows)).to_pylist()
+        texts: list[bytes] = record_texts(self.table.take(pa.array(rows, pa.int64()))).to_pylist()
         return texts
 
     def blinds(self, rows: list[int]) -> list[bytes]:
@@ -149,7 +151,8 @@ def parse_batch(data: bytes | memoryview, *, columns: list[str] | None = None) -
         blind, nodes = _metadata(file)
         table = file.read(columns=columns, use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise MalformedError(f"the Parquet file cannot be read: {str(error).splitlines()[0]}.") from None
+        reason = str(error).partition("\n")[0]
+        raise MalformedError(f"the Parquet file cannot be read: {reason}.") from None
     if table.num_rows != file.metadata.num_rows:
         raise MalformedError("the Parquet file holds another number of rows than it states.")
     return ParsedBatch(table, blind, nodes)
@@ -169,7 +172,8 @@ def sources_of(table: pa.Table) -> dict[str, Source]:
         .aggregate([([], "count_all"), ("source_seq", "min"), ("source_seq", "max")])
     )
     rows = zip(
-        *(grouped.column(name).to_pylist() for name in ("source", "count_all", "source_seq_min", "source_seq_max"))
+        *(grouped.column(name).to_pylist() for name in ("source", "count_all", "source_seq_min", "source_seq_max")),
+        strict=True,
     )
     return {name: Source(events, first, last) for name, events, first, last in sorted(rows)}
 
@@ -239,12 +243,16 @@ def id_digests(table: pa.Table, key: bytes) -> np.ndarray[Any, np.dtype[np.uint6
 
 def _mix(ids: pa.Array, key: bytes) -> np.ndarray[Any, np.dtype[np.uint64]]:
     lengths = np.asarray(pc.binary_length(ids)).astype(np.int64)
-    width = -(-int(lengths.max(initial=1)) // 8) * 8
-    padded = pc.ascii_rpad(ids.cast(pa.string()), width, "\x00")
+    if lengths.max(initial=1) > _MAX_MIXED_BYTES:  # no valid id; one long cell must not make all of them as wide
+        ids = pc.binary_slice(ids, 0, _MAX_MIXED_BYTES)
+    width = -(-min(int(lengths.max(initial=1)), _MAX_MIXED_BYTES) // 8) * 8
+    padded = pc.ascii_rpad(ids.view(pa.string()), width, "\x00")  # a view: what is no UTF-8 has a digest too
     words = np.frombuffer(padded.buffers()[2], np.uint64, len(ids) * width // 8).reshape(len(ids), -1)
     odd = np.frombuffer(key, np.uint64) | np.uint64(1)
-    mixed = lengths.astype(np.uint64) * odd[0]
+    mixed: np.ndarray[Any, np.dtype[np.uint64]] = lengths.astype(np.uint64) * odd[0]
     for column in range(words.shape[1]):
         mixed = (mixed ^ words[:, column]) * odd[1 + column % 3]
+        mixed ^= mixed >> np.uint64(32)
+        mixed *= odd[0]  # without it two ids that differ in a few high bits collide under every other key
         mixed ^= mixed >> np.uint64(32)
     return mixed

@@ -40,10 +40,7 @@ def canonical(value: Any) -> bytes:
 def _needs_rfc8785(value: Any) -> bool:
     kind = type(value)
     if kind is dict:
-        for key, item in value.items():
-            if not (type(key) is str and key.isascii()) or _needs_rfc8785(item):
-                return True
-        return False
+        return any(not (type(k) is str and k.isascii()) or _needs_rfc8785(item) for k, item in value.items())
     if kind is list:
         return any(_needs_rfc8785(item) for item in value)
     if kind is int:

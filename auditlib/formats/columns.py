@@ -10,6 +10,7 @@ which is why `context` is checked by parsing and re-encoding every row. Everythi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from hashlib import sha256, shake_256
 from itertools import pairwise
@@ -21,8 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from auditlib.errors import MalformedError
-from auditlib.formats.catalog import Catalog
 from auditlib.formats.canonical import MAX_INTEGER, canonical, parse_json
+from auditlib.formats.catalog import Catalog
 from auditlib.formats.event import (
     ACTOR_TYPES,
     MAX_CONTEXT_BYTES,
@@ -65,7 +66,8 @@ SCHEMA = pa.schema(
 # A context with none of these is canonical exactly when msgspec's sorted re-encoding gives it back; any other is
 # left to rfc8785 and the slow checks: floats, long integers, keys beyond ASCII, U+0000, `$enc`.
 _ODD_CONTEXT = r"[\[:,]-?[0-9]+[.eE]|[\[:,]-?[0-9]{16}|[^\x00-\x7f](?:[^\"\\]|\\.)*\":|\\u0000|\{\"\$enc\":|[\x00]"
-_NEEDS_ESCAPE = r'["\\\x00-\x1f]'
+_NEEDS_ESCAPE = r'["\\\x00-\x1f]'  # RFC 8785 3.2.2.2
+_ESCAPE = re.compile(_NEEDS_ESCAPE.encode())
 _NAME_RULE = r"\A[a-z0-9_.:/-]{1,128}\z"
 _ACTION_RULE = r"\A[a-z0-9_:/-]+(?:\.[a-z0-9_:/-]+)+\z"
 _EVENT_ID_RULE = r"\A[!-~]{1,128}\z"
@@ -93,7 +95,10 @@ def table_of(records: Sequence[Record]) -> pa.Table:
         [receipt.source for receipt in receipts],
         [receipt.source_seq for receipt in receipts],
     ]
-    arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
+    try:
+        arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
+    except (UnicodeError, OverflowError, TypeError, pa.ArrowException) as error:
+        raise MalformedError(f"a value does not fit its column: {error}.") from None
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
@@ -217,6 +222,9 @@ def faults(table: pa.Table, catalog: Catalog) -> Iterator[tuple[int, str]]:
 def _slow_faults(part: pa.Table, start: int, catalog: Catalog) -> Iterator[tuple[int, str]]:
     for row in range(part.num_rows):
         try:
+            for field in SCHEMA:
+                if not field.nullable and not part.column(field.name)[row].is_valid:
+                    raise MalformedError("is null.", where=field.name)
             record = check_record(record_at(part, row))
             catalog.check(record.event)
             if canonical(record.event.context) != part.column("context")[row].as_py().encode():
@@ -275,7 +283,8 @@ def _contexts_sound(contexts: pa.Array, actions: pa.DictionaryArray, catalog: Ca
     demanding = {code: set(entry.required) for code, entry in enumerate(entries) if entry and entry.required}
     codes = np.asarray(actions.indices)
     rows = np.flatnonzero(np.isin(codes, list(demanding)))
-    return all(demanding[code] <= values[row].keys() for row, code in zip(rows.tolist(), codes[rows].tolist()))
+    wanted = zip(rows.tolist(), codes[rows].tolist(), strict=True)
+    return all(demanding[code] <= values[row].keys() for row, code in wanted)
 
 
 def _all_match(texts: pa.Array, rule: str) -> bool:
@@ -287,7 +296,7 @@ def _good_ids(ids: pa.Array) -> bool:
     if lengths["min"] is None:
         return True
     odd = pc.any(pc.match_substring(ids, "\0")).as_py()
-    return 1 <= lengths["min"] and lengths["max"] <= MAX_ID_BYTES and not odd
+    return lengths["min"] >= 1 and lengths["max"] <= MAX_ID_BYTES and not odd
 
 
 def _within(values: pa.Array, low: int, high: int) -> bool:
@@ -300,7 +309,12 @@ def _escaped(texts: pa.Array) -> pa.Array:
     odd = pc.match_substring_regex(texts, _NEEDS_ESCAPE)
     if not pc.any(odd).as_py():
         return _raw(texts)
-    return pa.array([None if text is None else canonical(text)[1:-1] for text in texts.to_pylist()], pa.binary())
+    # Byte by byte: what is escaped is ASCII, and a cell that is no UTF-8 (a fault, found elsewhere) has a leaf too.
+    return pa.array([text and _ESCAPE.sub(_escape, text) for text in _raw(texts).to_pylist()], pa.binary())
+
+
+def _escape(match: re.Match[bytes]) -> bytes:
+    return canonical(match[0].decode())[1:-1]
 
 
 def _raw(texts: pa.Array) -> pa.Array:

@@ -115,22 +115,22 @@ def check_context(context: Any) -> dict[str, Any]:
     if not isinstance(context, dict):  # a batch's cell, unlike an event's field, may hold any JSON value
         raise MalformedError("is not a JSON object.", where="context")
     try:
-        context = check_value(context, "context")
+        kept: dict[str, Any] = check_value(context, "context")
     except RecursionError:
         raise MalformedError(f"is nested past {MAX_CONTEXT_DEPTH} levels.", where="context") from None
-    levels = depth(context)
+    levels = depth(kept)
     if levels > MAX_CONTEXT_DEPTH:
         raise MalformedError(f"{levels} levels deep; at most {MAX_CONTEXT_DEPTH} are kept.", where="context")
-    if _has_reserved(context):
+    if _has_reserved(kept):
         raise MalformedError("an object whose only key is $enc is reserved; name the key otherwise.", where="context")
-    size = len(canonical(context))
+    size = len(canonical(kept))
     if size > MAX_CONTEXT_BYTES:
         raise MalformedError(
             f"{size:,} canonical bytes; at most {MAX_CONTEXT_BYTES:,} are kept.",
             where="context",
             remedy="Keep the state that made the action privileged and put a reference for the rest.",
         )
-    return context
+    return kept
 
 
 def parse_record(data: bytes | str) -> Record:

@@ -15,7 +15,7 @@ from typing import Any
 from auditlib.errors import MalformedError
 
 MAGIC = b"PAR1"
-MAX_FOOTER_BYTES = 16 * 1024 * 1024  # bytes; 128 row groups of 13 columns take some 200 kB
+MAX_FOOTER_BYTES = 1024 * 1024  # bytes; 128 row groups of 13 columns and 4,096 nodes take some 400 kB
 _MAX_DEPTH = 12  # levels; FileMetaData has 7
 
 # Field numbers of parquet.thrift (apache/parquet-format) that a batch may use; names for the messages.
@@ -67,21 +67,32 @@ def check_footer(data: bytes | memoryview) -> None:
     if reader.at != size:
         raise MalformedError("the Parquet footer has bytes left over.")
     _only("file", footer, set(_FILE) | _FILE_IGNORED)
+    names = [_struct(pair).get(1) for pair in _list(footer.get(5))]
+    if len(set(names)) < len(names):
+        raise MalformedError("a key stands twice in the file metadata; readers differ in which one they take.")
+    columns = [[_struct(element).get(4)] for element in _list(footer.get(2))[1:]]
     for group in _list(footer.get(4)):
         _only("row group", group, _ROW_GROUP)
         for chunk in _list(group.get(1)):
             _only("chunk", chunk, _CHUNK)
             _only("column", chunk.get(3), _COLUMN)
+        # Some engines find a column by its chunk's place, some by the name that the chunk gives itself.
+        if [chunk[3].get(3) for chunk in group[1]] != columns:
+            raise MalformedError("the column chunks are not those of the schema, in its order.")
 
 
 def _only(what: str, fields: Any, allowed: set[int]) -> None:
-    if not isinstance(fields, dict):
-        raise MalformedError("the Parquet footer is not built as it must be.")
-    for number in sorted(set(fields) - allowed):
+    for number in sorted(set(_struct(fields)) - allowed):
         name = _NAMES.get((what, number), f"field {number} of a {what}")
         raise MalformedError(
             f"the file holds {name}; batches hold none, because a query engine would trust it and could skip rows."
         )
+
+
+def _struct(value: Any) -> dict[int, Any]:
+    if not isinstance(value, dict):
+        raise MalformedError("the Parquet footer is not built as it must be.")
+    return value
 
 
 def _list(value: Any) -> list[Any]:

@@ -29,12 +29,12 @@ MAX_KEY_CHARS = 1024  # characters, the S3 limit on object keys
 
 _KEY = re.compile(r"(?!/)[!-~]+(?<!/)", re.ASCII)
 _SHAPES = {
-    "trail": re.compile(r"trail/(\d{6})\.json"),
+    "trail": re.compile(r"trail/(\d{6})\.json", re.ASCII),
     "catalog": re.compile(r"catalogs/([0-9a-f]{64})\.toml"),
-    "batch": re.compile(r"batches/recorded_date=\d{4}-\d\d-\d\d/(\d{12})-[0-9a-f]{16}\.parquet"),
-    "seal": re.compile(r"seals/(\d{6})/(\d{12})\.json"),
-    "checkpoint": re.compile(r"checkpoints/(\d{6})/(\d{12})"),
-    "page": re.compile(r"pages/(\d{6})\.jsonl"),
+    "batch": re.compile(r"batches/recorded_date=\d{4}-\d\d-\d\d/(\d{12})-[0-9a-f]{16}\.parquet", re.ASCII),
+    "seal": re.compile(r"seals/(\d{6})/(\d{12})\.json", re.ASCII),
+    "checkpoint": re.compile(r"checkpoints/(\d{6})/(\d{12})", re.ASCII),
+    "page": re.compile(r"pages/(\d{6})\.jsonl", re.ASCII),
 }
 
 

@@ -49,9 +49,10 @@ class LocalVault:
 
     def put(self, key: str, data: bytes) -> None:
         """See Vault.put. A hard link from a finished, flushed, read-only file makes it appear whole or not at all."""
-        target = self.root / check_key(key)
+        check_key(key)
         incoming = self.root / INCOMING / secrets.token_hex(8)
         try:
+            target = self._path(key)
             for folder in (incoming.parent, *reversed(target.parents)):
                 if folder.is_relative_to(self.root) and not folder.exists():
                     _make_folder(folder)
@@ -74,22 +75,21 @@ class LocalVault:
 
     def get(self, key: str, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
         """See Vault.get."""
-        path = self.root / check_key(key)
+        check_key(key)
         where = f"{self.url}: {key}"
         try:
-            if path.parent.resolve() != (self.root.resolve() / key).parent:
-                raise MismatchError("a symbolic link stands on the way to this object.", where=where)
             # O_NONBLOCK: a pipe put in an object's place must not hang the reader
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            descriptor = os.open(self._path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                os.close(descriptor)
+                raise MismatchError("this is no plain file.", where=where)
             with os.fdopen(descriptor, "rb") as file:
-                status = os.fstat(file.fileno())
-                if not stat.S_ISREG(status.st_mode):
-                    raise MismatchError("this is no plain file.", where=where)
                 data = file.read(limit + 1)
         except FileNotFoundError:
             raise MissingError("there is no such object.", where=where) from None
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENXIO):
                 raise MismatchError("this is no plain file.", where=where) from None
             raise _unavailable(error, where) from None
         if len(data) > limit:
@@ -103,11 +103,21 @@ class LocalVault:
 
     def list(self, prefix: str = "") -> Iterator[Stored]:
         """See Vault.list."""
-        start = self.root / prefix.rstrip("/") if prefix else self.root
+        start = self.root / check_key(prefix.rstrip("/")) if prefix else self.root
         try:
             yield from self._walk(start)
         except OSError as error:
             raise _unavailable(error, f"{self.url}: {prefix}") from None
+
+    def _path(self, key: str) -> Path:
+        """Where the object lies; MismatchError where a symbolic link on the way would lead out of the vault."""
+        *folders, name = key.split("/")
+        path = self.root
+        for folder in folders:
+            path /= folder
+            if path.is_symlink():
+                raise MismatchError("a symbolic link stands on the way to this object.", where=f"{self.url}: {key}")
+        return path / name
 
     def _walk(self, folder: Path) -> Iterator[Stored]:
         if not folder.is_dir():
@@ -121,7 +131,9 @@ class LocalVault:
                 continue
             plain = entry.is_file(follow_symlinks=False)
             size = entry.stat(follow_symlinks=False).st_size
-            yield Stored(path.relative_to(self.root).as_posix(), size, "" if plain else "not a plain file")
+            # A name that is no UTF-8 is listed with backslashes: a report must be able to print it.
+            key = os.fsencode(path.relative_to(self.root)).decode(errors="backslashreplace")
+            yield Stored(key, size, "" if plain else "not a plain file")
 
 
 def _make_folder(folder: Path) -> None:

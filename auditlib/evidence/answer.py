@@ -1,0 +1,123 @@
+"""An answer: everything a packet and a notebook show of it, in one place (DESIGN 4.7, packet.json)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from auditlib.export import write_csv
+from auditlib.formats.canonical import canonical
+from auditlib.formats.times import format_time, to_datetime
+from auditlib.query import Moment, parse_period, zone_of
+
+ANSWER_FILE = "answer.json"
+TABLES = "tables"
+HANDOVER = "AUDITLIB_PACKET"  # the folder in which a packet is being built, set by the packet builder alone
+
+
+class Period(msgspec.Struct, frozen=True):
+    """[since, until) in microseconds since 1970 UTC, and the time zone it was asked in; None is open."""
+
+    since: int | None
+    until: int | None
+    tz: str
+
+    def as_json(self) -> dict[str, Any]:
+        """In UTC and in the zone it was asked in."""
+        zone = zone_of(self.tz)
+        local = {
+            name: None if value is None else to_datetime(value).astimezone(zone).isoformat()
+            for name, value in (("since", self.since), ("until", self.until))
+        }
+        utc = {name: None if value is None else format_time(value) for name, value in self._ends()}
+        return {"local": local, "time_zone": self.tz, "utc": utc}
+
+    def words(self) -> str:
+        """`2026-03-01T00:00:00Z (inclusive) to 2026-06-01T00:00:00Z (exclusive)`."""
+        since, until = (None if value is None else format_time(value) for _, value in self._ends())
+        return f"{since or 'the beginning'} (inclusive) to {until or 'the checkpoint'} (exclusive)"
+
+    def _ends(self) -> tuple[tuple[str, int | None], tuple[str, int | None]]:
+        return ("since", self.since), ("until", self.until)
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    """The answer to one evidence request, before it is packed."""
+
+    request: str
+    title: str
+    question: str
+    criteria: tuple[str, ...]
+    parameters: dict[str, Any]
+    period: Period
+    headline: str  # the answer in one sentence
+    conclusion: list[str]  # facts in plain words
+    procedure: list[str]  # how the population was drawn and tested
+    limits: list[str]  # what this answer does not show
+    population: dict[str, Any]
+    exceptions: int
+    tables: dict[str, pd.DataFrame]  # written as CSV and Parquet
+    figures: dict[str, str]  # name -> SVG text
+    rows: set[tuple[int, int]]  # (sequence, row) of every record the answer rests on
+
+    def submit(self) -> None:
+        """Hand the answer to the packet builder, where one is waiting (`AUDITLIB_PACKET`); else do nothing."""
+        waiting = os.environ.get(HANDOVER)
+        if waiting:
+            self.write(Path(waiting))
+
+    def write(self, folder: Path) -> None:
+        """Lay answer.json, tables/ and the figures into a folder."""
+        (folder / TABLES).mkdir(parents=True, exist_ok=True)
+        for name, frame in sorted(self.tables.items()):
+            table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+            pq.write_table(table, folder / TABLES / f"{name}.parquet", compression="zstd", store_schema=False)
+            with (folder / TABLES / f"{name}.csv").open("w", encoding="utf-8-sig", newline="") as stream:
+                write_csv(table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)], stream)
+        stated = {
+            name: getattr(self, name)
+            for name in (
+                "request",
+                "title",
+                "question",
+                "criteria",
+                "parameters",
+                "headline",
+                "conclusion",
+                "procedure",
+                "limits",
+                "population",
+                "exceptions",
+                "figures",
+            )
+        }
+        stated["period"] = self.period.as_json()
+        stated["rows"] = [list(pair) for pair in sorted(self.rows)]
+        (folder / ANSWER_FILE).write_bytes(canonical(msgspec.to_builtins(stated)))
+
+
+def period_of(since: Moment, until: Moment, through: Moment, tz: str) -> Period:
+    """The period of a request; MalformedError where it is none."""
+    start, end = parse_period(since, until, through, tz)
+    return Period(start, end, tz)
+
+
+def rows_of(*frames: pd.DataFrame) -> set[tuple[int, int]]:
+    """The (sequence, row) of the records in some frames."""
+    found: set[tuple[int, int]] = set()
+    for frame in frames:
+        found.update(zip(frame["sequence"].tolist(), frame["row"].tolist(), strict=True))
+    return found
+
+
+def listed(words: Iterable[str]) -> str:
+    """`a, b and c`."""
+    items = list(words)
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else "none"

@@ -1,0 +1,179 @@
+"""Populations: from events of a kind to the items an auditor tests (DESIGN 3).
+
+    items = draw(trail, "grant", since=..., until=..., entitlement="admin").items
+
+An item is an event, or `event_id#n` where one event grants several things; where grantee, entitlement, request id and
+the rest stand in an event is the catalogue's to say. Everything is done in the query: no loop over the population.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pandas as pd
+import pyarrow as pa
+
+from auditlib.formats.catalog import PATHS, Action
+from auditlib.formats.times import format_time
+from auditlib.query import Filter, Moment, build_filter, context_path, like_pattern
+from auditlib.trail import Trail, in_utc
+
+# A time or a number that cannot be read must not read as "none stated": it becomes the one that lets a test fail.
+_UNREADABLE_TIME = "TIMESTAMPTZ '1970-01-01 00:00:00+00'"
+_UNREADABLE_USES = "0"
+
+_BASE = "event_id, source, occurred_at, recorded_at, sequence, row, actor_type, actor_id, action"
+_TIMES = ("requested_at", "valid_from", "valid_until")
+_TEXTS = ("request", "requester", "authority")
+_LISTS = ("grantee", "entitlement")
+
+COLUMNS = ["item", *_BASE.split(", "), *_LISTS, *_TEXTS, *_TIMES, "uses", "emergency", "decision"]
+
+
+class Population(msgspec.Struct, frozen=True):
+    """What was drawn, and how: the items, and the numbers an auditor asks for about them."""
+
+    kind: str
+    filter: Filter
+    actions: tuple[str, ...]
+    entitlement: str | None
+    items: pd.DataFrame
+    events: int
+    batches_read: int
+    batches_skipped: int
+
+    def statement(self) -> dict[str, Any]:
+        """The population as packet.json states it."""
+        return {
+            "actions": list(self.actions),
+            "batches_read": self.batches_read,
+            "batches_skipped": self.batches_skipped,
+            "entitlement": self.entitlement,
+            "events": self.events,
+            "filter": self.filter.describe(),
+            "items": len(self.items),
+            "kind": self.kind,
+            "order": "sequence, row, item number",
+        }
+
+    def sentences(self) -> list[str]:
+        """How it was drawn, in words."""
+        since, until = (None if moment is None else format_time(moment) for moment in (self.filter.since, self.filter.until))
+        period = f"from {since or 'the beginning'} (inclusive) to {until or 'the checkpoint'} (exclusive)"
+        limit = f" whose entitlement is {self.entitlement!r}" if self.entitlement else ""
+        return [
+            f"Population: every successful event of kind {self.kind!r} ({', '.join(self.actions) or 'no listed action'}) "
+            f"that occurred {period}{limit}: {len(self.items):,} items in {self.events:,} events.",
+            f"{self.batches_read:,} sealed batches were read in full and hashed; {self.batches_skipped:,} were skipped, "
+            "because their seals state that they hold no such event (a statement that deep verification recomputes).",
+        ]
+
+
+def draw(
+    trail: Trail,
+    kind: str,
+    *,
+    since: Moment = None,
+    until: Moment = None,
+    through: Moment = None,
+    tz: str = "UTC",
+    entitlement: str | None = None,
+    outcome: str | None = "success",
+) -> Population:
+    """The items of a kind that occurred in the period, in the order (sequence, row, item number).
+
+    `entitlement` is a value or a glob. A kind that the catalogue in force does not know gives an empty population.
+    """
+    catalog = trail.catalog
+    actions = catalog.kinds.get(kind, ()) if catalog else ()
+    chosen = build_filter(
+        catalog, action=actions or ("",), outcome=outcome, since=since, until=until, through=through, tz=tz
+    )
+    selection = trail.events(action=actions or ("",), outcome=outcome, since=since, until=until, through=through, tz=tz)
+    parts = [_items(trail, selection.seals, chosen, names, entry, entitlement) for names, entry in _alike(trail, actions)]
+    items = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+    items = items.sort_values(["sequence", "row", "n"], kind="stable", ignore_index=True) if parts else items
+    return Population(
+        kind=kind,
+        filter=chosen,
+        actions=tuple(actions),
+        entitlement=entitlement,
+        items=items[COLUMNS],
+        events=len(items[["sequence", "row"]].drop_duplicates()),
+        batches_read=len(selection.seals),
+        batches_skipped=selection.skipped,
+    )
+
+
+def _alike(trail: Trail, actions: tuple[str, ...]) -> list[tuple[list[str], Action]]:
+    """The actions grouped by the places where their facts stand: one query a group."""
+    groups: dict[tuple[object, ...], tuple[list[str], Action]] = {}
+    for name in actions:
+        entry = trail.catalog.actions[name] if trail.catalog else Action("")
+        key = (*(getattr(entry, path) for path in PATHS), entry.decision)
+        groups.setdefault(key, ([], entry))[0].append(name)
+    return list(groups.values())
+
+
+def _items(
+    trail: Trail, seals: list[Any], chosen: Filter, names: list[str], entry: Action, entitlement: str | None
+) -> pd.DataFrame:
+    condition, values = msgspec.structs.replace(chosen, actions=tuple(names)).sql()
+    cells = [f"{_text(getattr(entry, name))} AS {name}" for name in _TEXTS]
+    cells += [f"{_time(getattr(entry, name))} AS {name}" for name in _TIMES]
+    uses = _text(entry.uses)
+    cells.append(f"CASE WHEN {uses} IS NOT NULL THEN coalesce(try_cast({uses} AS BIGINT), {_UNREADABLE_USES}) END AS uses")
+    cells.append(f"coalesce({_text(entry.emergency)} = 'true', false) AS emergency")
+    cells.append(f"{_quoted(entry.decision)} AS decision")
+    pairs = (
+        f"flatten(list_transform({_list(entry.grantee)}, lambda g: "
+        f"list_transform({_list(entry.entitlement)}, lambda e: {{'g': g, 'e': e}})))"
+    )
+    wanted = "TRUE"
+    if entitlement is not None:
+        wanted = "pair.e LIKE ? ESCAPE '\\'"
+        values = [*values, like_pattern(entitlement)]
+    statement = f"""
+        , found AS (SELECT {_BASE}, {", ".join(cells)}, {pairs} AS pairs FROM batches WHERE {condition}),
+        apart AS (SELECT * EXCLUDE pairs, unnest(pairs) AS pair, generate_subscripts(pairs, 1) AS n, len(pairs) AS many
+                  FROM found)
+        SELECT CASE WHEN many = 1 THEN event_id ELSE event_id || '#' || n END AS item, {_BASE},
+               pair.g AS grantee, pair.e AS entitlement, * EXCLUDE ({_BASE}, pair, many)
+        FROM apart WHERE {wanted} ORDER BY sequence, row, n"""
+    table: pa.Table = in_utc(trail.run(seals, statement, values).to_arrow_table())
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def _text(path: str | None) -> str:
+    """The text at a path, NULL where there is none; from a list, its first element."""
+    return f"({_list(path)})[1]" if path else "NULL::VARCHAR"
+
+
+def _time(path: str | None) -> str:
+    text = _text(path)
+    return f"CASE WHEN {text} IS NOT NULL THEN coalesce(try_cast({text} AS TIMESTAMPTZ), {_UNREADABLE_TIME}) END"
+
+
+def _list(path: str | None) -> str:
+    """The texts at a path as a list; [NULL] where there is none. Arrays on the way yield every element."""
+    if path is None:
+        return "[NULL::VARCHAR]"
+    party, _, rest = path.partition(".")
+    if party != "context":
+        column = f"{party}_{rest}" if rest else party
+        return f"[strftime({column}, '%Y-%m-%dT%H:%M:%S.%fZ')]" if not rest else f"[{column}]"
+    keys = rest.split(".")
+    pointers = [context_path(keys)]
+    for place in range(len(keys)):  # an array may stand at any one level
+        pointers.append(context_path(keys[: place + 1]) + "[*]" + context_path(keys[place + 1 :])[1:])
+    found = [f"list_value(json_extract(context, {_quoted(pointers[0])}))"]
+    found += [f"json_extract(context, {_quoted(pointer)})" for pointer in pointers[1:]]
+    scalars = "lambda j: j IS NOT NULL AND json_type(j) NOT IN ('ARRAY', 'OBJECT', 'NULL')"
+    every = f"list_transform(list_filter(list_concat({', '.join(found)}), {scalars}), lambda j: j ->> '$')"
+    return f"CASE WHEN len({every}) = 0 THEN [NULL::VARCHAR] ELSE {every} END"
+
+
+def _quoted(text: str | None) -> str:
+    return "NULL::VARCHAR" if text is None else "'" + text.replace("'", "''") + "'"
