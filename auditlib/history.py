@@ -59,6 +59,13 @@ class History(msgspec.Struct):
         return [finding for finding in self.findings if finding.severity == "error"]
 
     @property
+    def document(self) -> Document | None:
+        """The trail document in force for the next seal: the one the last seal names, else the first (DESIGN 4.6)."""
+        if self.seals or self.beyond:
+            return self.document_of([*self.seals[-1:], *self.beyond[-1:]][-1].seal)
+        return self.documents[0] if self.documents else None
+
+    @property
     def leaves(self) -> list[bytes]:
         """The leaf hashes of the checkpoint's tree."""
         return [merkle.leaf_hash(entry.data) for entry in self.seals]
@@ -116,8 +123,17 @@ def read_history(
     history.key_confirmed = bool(given)
     history.trusted = given or tuple({key: None for doc in history.documents for key in doc.verifiers})
     checkpoints = _read_checkpoints(history, at, thorough)
-    _read_seals(history, at, thorough)
+    paged = {} if thorough else _read_pages(history)
+    before = len(history.findings)
+    _read_seals(history, at, paged)
     _check_root(history, checkpoints)
+    if paged and any(finding.severity == "error" for finding in history.findings[before:]):
+        # A page is believed only where it leads to the root: where it does not, the seals themselves decide.
+        del history.findings[before:], history.seals[:], history.beyond[:]
+        _read_seals(history, at, {})
+        _check_root(history, checkpoints)
+        _report_pages(history, paged)
+    _check_documents(history)
     return history
 
 
@@ -125,7 +141,7 @@ def check_extends(history: History, older: Checkpoint, where: str) -> None:
     """Check 1: that an older checkpoint's tree is a prefix of this one."""
     if older.origin != history.origin:
         history.add(1, where, "this checkpoint is of another trail.", history.origin, older.origin)
-    elif history.checkpoint is None or older.size > len(history.seals):
+    elif history.checkpoint is None or older.size > history.checkpoint.size:
         size = history.checkpoint.size if history.checkpoint else 0
         history.add(
             1,
@@ -133,6 +149,14 @@ def check_extends(history: History, older: Checkpoint, where: str) -> None:
             f"the trail was rolled back: this checkpoint covers {older.size} seals, the vault's newest only {size}.",
             f"at least {older.size} seals",
             size,
+        )
+    elif len(history.seals) != history.checkpoint.size:
+        history.add(
+            1,
+            where,
+            "the trail cannot be held against this checkpoint, because seals are missing or unreadable.",
+            older.root.hex(),
+            f"{len(history.seals)} of {history.checkpoint.size} seals",
         )
     else:
         found = merkle.root(history.leaves[: older.size]) if older.size else merkle.EMPTY_ROOT
@@ -193,6 +217,7 @@ def _read_catalog(history: History, document: Document) -> None:
         return
     if catalog.sha256 != document.catalog:
         history.add(4, key, "the catalogue is not the one the trail document names.", document.catalog, catalog.sha256)
+        return  # rules that nobody sealed are applied to nothing
     history.catalogs[document.catalog] = catalog
 
 
@@ -223,14 +248,14 @@ def _read_checkpoints(history: History, at: int | None, thorough: bool) -> list[
             f"the vault has no checkpoint of size {at} signed by a trusted key.", where=history.vault.url
         )
     if history.checkpoint is None:
-        sealed = any(key.startswith(layout.SEALS) for key in history.stored)
+        sealed = any(key.startswith(layout.SEALS) for key in history.stored) and not _first_unfinished(history)
         history.add(
             0,
             layout.CHECKPOINTS,
             "no checkpoint is signed by a trusted key." if sealed else "nothing has been sealed yet.",
             " or ".join(map(str, history.trusted)) or "a key",
             "none",
-            "error" if sealed or history.key_confirmed and not _keys_fit(history) else "warning",
+            "error" if sealed or (history.key_confirmed and not _keys_fit(history)) else "warning",
         )
     return valid
 
@@ -239,10 +264,16 @@ def _keys_fit(history: History) -> bool:
     return any(key in history.trusted for document in history.documents for key in document.verifiers)
 
 
-def _read_seals(history: History, at: int | None, thorough: bool) -> None:
+def _first_unfinished(history: History) -> bool:
+    """Whether this is what a crash between the very first seal and its checkpoint leaves."""
+    return _numbers(history, "seal") == [0] and not _numbers(history, "checkpoint")
+
+
+def _read_seals(history: History, at: int | None, paged: dict[int, SealedBytes]) -> None:
     listed = _numbers(history, "seal")
     size = history.checkpoint.size if history.checkpoint else (listed[-1] + 1 if listed else 0)
-    paged = {} if thorough else _read_pages(history, size)
+    if _first_unfinished(history):
+        size = 0
     present = sorted({*(n for n in listed if n < size), *paged})
     for first, last in _missing(present, size):
         named = f"seals {first} to {last} are" if last > first else f"seal {first} is"
@@ -258,7 +289,7 @@ def _read_seals(history: History, at: int | None, thorough: bool) -> None:
         _check_chain(history, key, entry.seal, sequence, previous)
         previous = seal_hash(entry.data)
         history.seals.append(entry)
-    if at is None and history.checkpoint is not None:
+    if at is None:
         for sequence in (n for n in listed if n >= size):
             _read_beyond(history, sequence)
 
@@ -270,7 +301,8 @@ def _check_chain(history: History, key: str, seal: Seal, sequence: int, previous
         history.add(2, key, "the seal is of another origin.", history.origin, seal.origin)
     if previous and seal.previous != previous:
         history.add(3, key, "the seal does not carry the hash of the one before.", previous, seal.previous)
-    if history.document_of(seal) is None:
+    document, before = history.document_of(seal), history.document
+    if document is None:
         history.add(
             4,
             key,
@@ -278,6 +310,15 @@ def _check_chain(history: History, key: str, seal: Seal, sequence: int, previous
             seal.trail,
             "no such document",
         )
+    elif before is not None and document != before:
+        # DESIGN 4.6: document n+1 takes effect with a seal that names it and is signed by a key of document n.
+        if document.n != before.n + 1:
+            message = "the seal names a trail document that does not follow the one in force."
+            history.add(4, key, message, before.n + 1, document.n)
+        try:
+            check_signature(seal, before.verifiers)
+        except MismatchError as error:
+            history.add_error(4, key, error)
 
 
 def _read_seal(history: History, sequence: int, check: int = 2) -> SealedBytes | None:
@@ -290,13 +331,12 @@ def _read_seal(history: History, sequence: int, check: int = 2) -> SealedBytes |
         return None
 
 
-def _read_pages(history: History, size: int) -> dict[int, SealedBytes]:
+def _read_pages(history: History) -> dict[int, SealedBytes]:
     """The seals of full pages: a cache, believed only because their leaves must lead to the root."""
     found: dict[int, SealedBytes] = {}
-    for page in range(size // layout.PAGE):
+    full = history.checkpoint.size // layout.PAGE if history.checkpoint else 0
+    for page in (page for page in _numbers(history, "page") if page < full):
         key = layout.page_key(page)
-        if key not in history.stored:
-            continue
         try:
             lines = history.vault.get(key, layout.PAGE * (MAX_SEAL_BYTES + 1)).split(b"\n")
             if len(lines) != layout.PAGE + 1 or lines.pop():
@@ -313,12 +353,43 @@ def _read_pages(history: History, size: int) -> dict[int, SealedBytes]:
     return found
 
 
+def _report_pages(history: History, paged: dict[int, SealedBytes]) -> None:
+    """Say which pages held other seals than those that were read instead."""
+    seals = {entry.seal.sequence: entry.data for entry in history.seals}
+    wrong = {number // layout.PAGE for number, entry in paged.items() if seals.get(number, entry.data) != entry.data}
+    for page in sorted(wrong):
+        message = "the page does not hold its seals; they were read instead."
+        history.add(4, layout.page_key(page), message, severity="warning")
+
+
+def _check_documents(history: History) -> None:
+    """Check 4 once the seals are known: one origin, and nothing in force that no seal names."""
+    if history.checkpoint and history.documents and history.documents[0].origin != history.checkpoint.origin:
+        history.add(
+            4,
+            layout.trail_key(history.documents[0].n),
+            "the trail document is of another origin than the checkpoint.",
+            history.checkpoint.origin,
+            history.documents[0].origin,
+        )
+    current = history.document
+    for document in history.documents:
+        if current is not None and document.n > current.n:
+            history.add(
+                4,
+                layout.trail_key(document.n),
+                "no seal names this trail document: it is not in force, and anybody could have put it here.",
+                severity="warning",
+            )
+
+
 def _read_beyond(history: History, sequence: int) -> None:
     key = layout.seal_key(sequence)
     entry = _read_seal(history, sequence)
     if entry is None:
         return
-    document = history.document_of(entry.seal)
+    # The chain vouches for the document in force; before the first seal only the trusted keys do.
+    document = history.document if history.seals else None
     try:
         check_signature(entry.seal, document.verifiers if document else history.trusted)
     except MismatchError as error:

@@ -8,6 +8,7 @@ the rest stand in an event is the catalogue's to say. Everything is done in the 
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 import msgspec
@@ -68,6 +69,12 @@ class Population(msgspec.Struct, frozen=True):
             f"{self.batches_read:,} sealed batches were read in full and hashed; {self.batches_skipped:,} were skipped, "
             "because their seals state that they hold no such event (a statement that deep verification recomputes).",
         ]
+
+    def __repr__(self) -> str:
+        return "\n".join(self.sentences())
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<p>{escape(sentence)}</p>" for sentence in self.sentences())
 
 
 def draw(

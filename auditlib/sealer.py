@@ -21,13 +21,13 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from auditlib.errors import MalformedError, MismatchError, MissingError
+from auditlib.errors import AuditlibError, MalformedError, MismatchError, UnavailableError
 from auditlib.findings import Finding
 from auditlib.formats import layout, merkle
 from auditlib.formats.batch import EncodedBatch, encode_batch, parse_batch
 from auditlib.formats.canonical import canonical
 from auditlib.formats.catalog import Catalog
-from auditlib.formats.checkpoint import MAX_NOTE_BYTES, Checkpoint, parse_checkpoint, sign_checkpoint
+from auditlib.formats.checkpoint import MAX_NOTE_BYTES, Checkpoint, sign_checkpoint
 from auditlib.formats.columns import BLIND_BYTES, SCHEMA, faults, record_at, table_of
 from auditlib.formats.document import DOCUMENT_FORMAT, Document, Retention, check_retention, document_bytes
 from auditlib.formats.event import (
@@ -43,6 +43,7 @@ from auditlib.formats.event import (
 from auditlib.formats.keys import SigningKey
 from auditlib.formats.seal import (
     MAX_BATCH_BYTES,
+    MAX_BATCH_EVENTS,
     NO_PREVIOUS,
     SEAL_FORMAT,
     Seal,
@@ -130,20 +131,30 @@ class Sealer:
     ) -> None:
         self._vault, self._key, self._state = vault, key, state
         self._now, self._random, self._max_events = now, random, max_events
+        if not 1 <= max_events <= MAX_BATCH_EVENTS:
+            raise MalformedError(f"{max_events:,} events a batch is outside 1 to {MAX_BATCH_EVENTS:,}.")
         self._tree = merkle.Frontier()
         self._seals: list[SealedBytes] = []
         self._waiting: pa.Table = SCHEMA.empty_table()
         self._waiting_rows: dict[tuple[str, str], int] = {}
         history = self._checked_history()
-        self._document = history.document_hashes[-1]
+        self._document = history.document_hashes[0]
+        if history.seals or history.beyond:
+            self._document = [*history.seals, *history.beyond][-1].seal.trail
+        self._unfinished = False
         self.catalog = self._catalog_in_force(history)
         for entry in [*history.seals, *history.beyond]:
             self._tree.append(merkle.leaf_hash(entry.data))
             self._seals.append(entry)
-        if history.beyond:
-            self._sign()
-        self._write_pages(history)
-        self._ids = self._open_ids()
+        self._ids = IdIndex(self._state.ids)
+        try:
+            self._index_batches()
+            if history.beyond:
+                self._sign()
+            self._write_pages(history)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def size(self) -> int:
@@ -192,8 +203,12 @@ class Sealer:
             raise MalformedError(
                 f"the key is of {self._key.name}, the trail of {history.origin}.", where=self._vault.url
             )
-        if str(self._key.verifier) not in history.documents[-1].keys:
+        if not any(self._key.verifier in document.verifiers for document in history.documents):
             raise MalformedError(f"the trail does not name the key {self._key.verifier}.", where=self._vault.url)
+        current = history.document or history.documents[0]
+        for document in history.documents:
+            if document.n > current.n:
+                history.add(4, layout.trail_key(document.n), "a trail document that no seal names was planted here.")
         for number, entry in enumerate(history.beyond, len(history.seals)):
             self._check_own(history, entry, number)
         self._check_memory(history)
@@ -209,7 +224,7 @@ class Sealer:
         return history
 
     def _check_own(self, history: History, entry: SealedBytes, number: int) -> None:
-        """A seal past the checkpoint is adopted only if it goes on where the chain ends and its batch is what it says."""
+        """A seal past the checkpoint is adopted only if it goes on where the chain ends and its batch fits."""
         key, seal = layout.seal_key(number), entry.seal
         chain = [*history.seals, *history.beyond]
         previous = seal_hash(chain[number - 1].data) if number else NO_PREVIOUS
@@ -218,26 +233,23 @@ class Sealer:
             return
         try:
             data = self._vault.get(seal.batch.object, MAX_BATCH_BYTES)
-        except MissingError:
-            history.add(5, seal.batch.object, "the batch of a seal past the checkpoint is missing.", seal.batch.sha256)
+            root = merkle.root(parse_batch(data).leaves()).hex()
+        except AuditlibError as error:
+            history.add_error(5, seal.batch.object, error)
             return
-        root = merkle.root(parse_batch(data).leaves()).hex()
         if hashlib.sha256(data).hexdigest() != seal.batch.sha256 or root != seal.batch.root:
             history.add(5, seal.batch.object, "the batch is not the one its seal describes.", seal.batch.sha256)
 
     def _check_memory(self, history: History) -> None:
         last = self._state.last()
-        if last is None:
-            return
+        if last is None or (history.checkpoint and len(history.seals) != history.checkpoint.size):
+            return  # nothing to compare with; seals that are missing are faults already
         leaves = [merkle.leaf_hash(entry.data) for entry in [*history.seals, *history.beyond]]
         if last.size > len(leaves) or merkle.root(leaves[: last.size]) != last.root:
-            history.findings.insert(
-                0,
-                _memory_finding(last, len(leaves)),
-            )
+            history.findings.insert(0, _memory_finding(last, len(leaves)))
 
     def _catalog_in_force(self, history: History) -> Catalog:
-        catalog = history.catalogs.get(history.documents[-1].catalog)
+        catalog = history.catalogs.get((history.document or history.documents[0]).catalog)
         if catalog is None:
             raise MismatchError("the catalogue in force cannot be read.", where=self._vault.url)
         return catalog
@@ -247,18 +259,15 @@ class Sealer:
             if layout.page_key(page) not in history.stored:
                 self._write_page(page)
 
-    def _open_ids(self) -> IdIndex:
-        self._state.folder.mkdir(parents=True, exist_ok=True)
-        index = IdIndex(self._state.ids)
+    def _index_batches(self) -> None:
         hashes = {number: seal_hash(entry.data) for number, entry in enumerate(self._seals)}
-        covered = index.covered()
+        covered = self._ids.covered()
         if any(hashes.get(number) != seal for number, seal in covered.items()):
-            index.clear()
+            self._ids.clear()
             covered = {}
         for number, seal in hashes.items():
             if number not in covered:
-                index.add(number, seal, self._batch_table(number))
-        return index
+                self._ids.add(number, seal, self._batch_table(number))
 
     def _batch_table(self, number: int) -> pa.Table:
         batch = self._seals[number].seal.batch
@@ -351,11 +360,19 @@ class Sealer:
     # --- sealing ---------------------------------------------------------------------------------------------
 
     def _seal_waiting(self) -> None:
+        if self._unfinished:
+            raise UnavailableError(
+                "sealing failed half way, and this sealer does not know how far it came.",
+                where=self._vault.url,
+                remedy="Open it again: what was committed is finished then.",
+            )
+        self._unfinished = True
         rows = _rows_that_fit(self._waiting, self._max_events)
         table = self._waiting.slice(0, rows).combine_chunks()
         self._seal(table)
         self._waiting = self._waiting.slice(rows).combine_chunks()
         self._waiting_rows = {pair: row for row, pair in enumerate(pairs(self._waiting))}
+        self._unfinished = False
 
     def _seal(self, table: pa.Table) -> None:
         number = self.size
@@ -394,7 +411,8 @@ class Sealer:
         self._state.remember(note)
         key = layout.checkpoint_key(self.size)
         _put_same(self._vault, key, note)
-        parse_checkpoint(self._vault.get(key, MAX_NOTE_BYTES), [self._key.verifier])
+        if self._vault.get(key, MAX_NOTE_BYTES) != note:
+            raise MismatchError("another checkpoint was read back than was put.", where=f"{self._vault.url}: {key}")
 
     def _write_page(self, page: int) -> None:
         entries = self._seals[page * layout.PAGE : (page + 1) * layout.PAGE]

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from auditlib.errors import MalformedError, UnavailableError
+from auditlib.errors import MalformedError, MismatchError, UnavailableError
 from auditlib.formats.checkpoint import Checkpoint, parse_checkpoint
 from auditlib.formats.keys import VerifierKey
 
@@ -44,20 +44,22 @@ class SealerState:
             self.folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise UnavailableError(
-                f"the sealer's memory cannot be written ({error.strerror}).",
-                where=str(self.folder),
-                remedy="Set AUDITLIB_STATE to a folder that can.",
-            ) from None
+            raise self._unavailable(error) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
+            self._fresh.open("ab").close()  # that it can be written is found out before anything is sealed
         except BlockingIOError:
+            os.close(descriptor)
             raise UnavailableError(
                 f"another sealer of {self._key.name} is at work.",
                 where=str(self.folder),
                 remedy="Try again when it is done.",
             ) from None
+        except OSError as error:
+            os.close(descriptor)
+            raise self._unavailable(error) from None
+        try:
+            yield
         finally:
             os.close(descriptor)
 
@@ -68,19 +70,34 @@ class SealerState:
             return parse_checkpoint(path.read_bytes(), [self._key])
         except FileNotFoundError:
             return None
-        except MalformedError as error:
+        except OSError as error:
+            raise self._unavailable(error) from None
+        except (MalformedError, MismatchError) as error:
             raise error.at(str(path)) from None
 
     def remember(self, checkpoint: bytes) -> None:
         """Keep the checkpoint durably; it replaces the one before."""
-        fresh = self.folder / "checkpoint.new"
-        with fresh.open("wb") as file:
-            file.write(checkpoint)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self.folder / "checkpoint")
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            with self._fresh.open("wb") as file:
+                file.write(checkpoint)
+                file.flush()
+                os.fsync(file.fileno())
+            self._fresh.replace(self.folder / "checkpoint")
+            descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise self._unavailable(error) from None
+
+    @property
+    def _fresh(self) -> Path:
+        return self.folder / "checkpoint.new"
+
+    def _unavailable(self, error: OSError) -> UnavailableError:
+        return UnavailableError(
+            f"the sealer's memory cannot be used ({error.strerror}).",
+            where=str(self.folder),
+            remedy="Set AUDITLIB_STATE to a folder that can be read and written.",
+        )

@@ -181,6 +181,9 @@ class Trail:
         finally:
             jail.close()
 
+    def __repr__(self) -> str:
+        return f"Trail({self.origin!r}, {self.checkpoint.size} seals, {self.count:,} events)"
+
     def close(self) -> None:
         """Give the verified copies back."""
         if self._database:
@@ -243,6 +246,9 @@ class Selection:
         self.trail = trail
         self.filter = chosen
         self.seals = [seal for seal in trail.seals if chosen.may_hold(seal)]
+
+    def __repr__(self) -> str:
+        return f"Selection({self.filter.describe()})"
 
     @property
     def skipped(self) -> int:

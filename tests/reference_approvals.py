@@ -146,9 +146,7 @@ def removed(grant, ends, world):
     if not ends:
         return "fail" if world["policy"].time_bound_required else "n/a"
     end = min(ends)
-    if any(
-        same_pair(r, grant) and place(r) > place(grant) and r["occurred_at"] <= end for r in world["revokes"]
-    ):
+    if any(same_pair(r, grant) and place(r) > place(grant) and r["occurred_at"] <= end for r in world["revokes"]):
         return "pass"
     if end > world["observed_until"]:
         return "n/a"
@@ -178,20 +176,18 @@ def badness(got, grant, approval, void):
 def reference(world):
     """item -> (approval event_id or None, {attribute: value}, verdict)."""
     decisions, policy = world["approvals"], world["policy"]
-    left, loose, done, answer = {}, {}, {}, {}
+    left, done, answer = {}, {}, {}
     in_order = sorted(world["grants"], key=lambda g: (*place(g), g["number"]))
     for grant in in_order:
         same = (grant["event_id"], grant["request"], grant["grantee"], grant["entitlement"])
         if same not in done:
-            done[same] = one(grant, decisions, policy, left, loose, world)
+            done[same] = one(grant, decisions, policy, left, world)
         answer[grant["item"]] = done[same]
     return {item: finish(*found) for item, found in answer.items()}
 
 
-def one(grant, decisions, policy, left, loose, world):
-    if grant["entitlement"] is not None and any(
-        fnmatchcase(grant["entitlement"], g) for g in policy.standing
-    ):
+def one(grant, decisions, policy, left, world):
+    if grant["entitlement"] is not None and any(fnmatchcase(grant["entitlement"], g) for g in policy.standing):
         got = dict.fromkeys(NAMES, "n/a") | {"approval_exists": "pass"}
         return "standing policy", got | {"removed_in_time": removed(grant, [grant["valid_until"]], world)}
     if grant["request"] is None and not stated(grant):

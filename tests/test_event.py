@@ -147,8 +147,6 @@ REFUSED: dict[str, dict[str, Any]] = {
     "U+0000 in a context": changed(context={"a": ["\0"]}),
     "a lone surrogate in a context's key": changed(context={"\ud800": 1}),
     "NaN in a context": changed(context={"n": float("nan")}),
-    "a key that is no string": changed(context={1: 2}),
-    "a context of 5,000 levels": changed(context=strategies.nested(5000)),
     "a time without an offset": changed(occurred_at="2026-01-08T14:32:07"),
     "a leap second": changed(occurred_at="2016-12-31T23:59:60Z"),
     "a time that is a number": changed(occurred_at=1767882727),
@@ -160,9 +158,15 @@ def test_an_event_outside_the_frozen_schema_is_refused(event: dict[str, Any]) ->
     """As a mapping and as JSON, with MalformedError and nothing else."""
     with pytest.raises(MalformedError):
         parse_event(event)
-    if event["context"] != REFUSED["a context of 5,000 levels"]["context"]:
-        with pytest.raises(MalformedError):
-            parse_event(json.dumps(event))
+    with pytest.raises(MalformedError):
+        parse_event(json.dumps(event))
+
+
+@pytest.mark.parametrize("context", [{1: 2}, strategies.nested(5000), {"a": {1}}], ids=["key", "deep", "set"])
+def test_a_mapping_that_json_could_not_hold_is_refused(context: dict[Any, Any]) -> None:
+    """An application that passes Python values gets MalformedError too, however deep they are."""
+    with pytest.raises(MalformedError):
+        parse_event(changed(context=context))
 
 
 def test_the_limits_themselves_are_accepted() -> None:

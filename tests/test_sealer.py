@@ -29,12 +29,14 @@ from auditlib.errors import AuditlibError, MalformedError, MismatchError, Unavai
 from auditlib.formats import layout
 from auditlib.formats.batch import parse_batch
 from auditlib.formats.catalog import parse_catalog
+from auditlib.formats.checkpoint import sign_checkpoint
 from auditlib.formats.event import event_bytes
 from auditlib.formats.keys import SigningKey
-from auditlib.formats.seal import MAX_SEAL_BYTES, parse_seal
+from auditlib.formats.seal import MAX_SEAL_BYTES, parse_seal, seal_bytes, sign_seal
 from auditlib.formats.times import format_time
 from auditlib.history import read_history
 from auditlib.sealer import MAX_SOURCES, Added, create_trail, open_sealer
+from auditlib.state import SealerState
 
 SIZE, BATCHES = 3, 5  # records a batch, batches of the run that crashes
 PUTS = 3 * BATCHES + BATCHES // 2  # batch, seal, checkpoint; a page every 2 seals
@@ -110,8 +112,6 @@ def test_a_crash_while_finishing_a_crash_is_finished_too(memory, small_pages, pu
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_crash_around_the_sealers_memory_is_finished(memory, monkeypatch, call, after):
     """The checkpoint is remembered before it is put: neither order of death makes the sealer refuse its own trail."""
-    from auditlib.state import SealerState
-
     calls, remember = [], SealerState.remember
 
     def dying(self, checkpoint):
@@ -286,7 +286,7 @@ def test_an_invalid_record_is_refused_and_none_of_its_call_is_taken(memory, bad,
     assert snapshot(memory.vault) == before
 
 
-def refused(trail, error=MismatchError, key=KEY, match=""):
+def refused(trail, error=MismatchError, key=KEY, match=None):
     """Opening is refused, nothing is written, and the sealer's memory stays what it was."""
     before, last = snapshot(trail.vault), trail.state.last()
     with pytest.raises(error, match=match), trail.sealer(key) as sealer:
@@ -310,8 +310,6 @@ def test_a_planted_first_seal_is_never_adopted(local, tmp_path, key):
     other = Trail(tmp_path / "other").create().seal(1)
     tamper = Tamper(other.vault.root)
     seal = msgspec.structs.replace(tamper.seals()[0], signature="")
-    from auditlib.formats.seal import seal_bytes, sign_seal
-
     seal = sign_seal(seal, EVIL_KEY) if key else seal
     target = Tamper(local.vault.root)
     target.write(layout.seal_key(0), seal_bytes(seal))
@@ -455,7 +453,7 @@ def test_a_state_folder_that_cannot_be_written_is_an_outage_before_anything_is_w
     with pytest.raises(UnavailableError, match="state"), memory.sealer() as sealer:
         sealer.add(records(3))
         sealer.flush()
-    assert {key for key in snapshot(memory.vault) if not key.startswith("batches/")} == set(before)
+    assert snapshot(memory.vault) == before
 
 
 # --- how records become batches --------------------------------------------------------------------------------------
@@ -611,11 +609,9 @@ def test_a_page_hides_no_seal_from_verification(paged):
     assert {(f.check, f.severity) for f in paged.verify().findings} >= {(2, "error"), (4, "error")}
 
 
-def test_a_checkpoint_over_a_million_million_seals_makes_no_endless_loop(paged):
+def test_a_checkpoint_over_a_thousand_million_seals_makes_no_endless_loop(paged):
     """The key holder can sign any number; reading works by what is there."""
-    from auditlib.formats.checkpoint import sign_checkpoint
-
-    size = 10**12 - 1
+    size = 10**9
     paged.vault.objects[layout.checkpoint_key(size)] = sign_checkpoint(ORIGIN, size, bytes(32), [KEY])
     history = read_history(paged.vault, [KEY.verifier])
     assert {finding.check for finding in history.errors} >= {2, 4}

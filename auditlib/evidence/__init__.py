@@ -32,4 +32,4 @@ def open(at: int | None = None) -> Trail:  # noqa: A001
             "the notebook does not know which vault to read.", remedy="Set AUDITLIB_VAULT to the vault's path."
         )
     keys = os.environ.get("AUDITLIB_KEY")
-    return open_trail(Path(vault) if "://" not in vault else vault, keys=keys.split(os.pathsep) if keys else None, at=at)
+    return open_trail(Path(vault) if "://" not in vault else vault, keys=keys.split("\n") if keys else None, at=at)

@@ -224,7 +224,7 @@ class Words:
     def __init__(self, sentences: list[str]) -> None:
         self.sentences = sentences
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join(self.sentences)
 
     def _repr_html_(self) -> str:

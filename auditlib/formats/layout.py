@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 
 from auditlib.errors import MalformedError
-from auditlib.formats.times import format_time
+from auditlib.formats.times import format_time, parse_time
 
 PAGE = 1024  # seals a page, DESIGN 4.6
 TRAIL, CATALOGS, BATCHES, SEALS, CHECKPOINTS, PAGES = (
@@ -31,7 +31,7 @@ _KEY = re.compile(r"(?!/)[!-~]+(?<!/)", re.ASCII)
 _SHAPES = {
     "trail": re.compile(r"trail/(\d{6})\.json", re.ASCII),
     "catalog": re.compile(r"catalogs/([0-9a-f]{64})\.toml"),
-    "batch": re.compile(r"batches/recorded_date=\d{4}-\d\d-\d\d/(\d{12})-[0-9a-f]{16}\.parquet", re.ASCII),
+    "batch": re.compile(r"batches/recorded_date=(\d{4}-\d\d-\d\d)/(\d{12})-[0-9a-f]{16}\.parquet", re.ASCII),
     "seal": re.compile(r"seals/(\d{6})/(\d{12})\.json", re.ASCII),
     "checkpoint": re.compile(r"checkpoints/(\d{6})/(\d{12})", re.ASCII),
     "page": re.compile(r"pages/(\d{6})\.jsonl", re.ASCII),
@@ -73,12 +73,22 @@ def number_of(kind: str, key: str) -> int | None:
     match = _SHAPES[kind].fullmatch(key)
     if match is None:
         return None
+    if kind == "batch" and not _is_date(match.group(1)):
+        return None
     number = int(match.group(match.lastindex or 1), 16 if kind == "catalog" else 10)
     if kind == "seal" and seal_key(number) != key:
         return None
     if kind == "checkpoint" and (number == 0 or checkpoint_key(number) != key):
         return None
     return number
+
+
+def _is_date(text: str) -> bool:
+    try:
+        parse_time(f"{text}T00:00:00Z")
+    except MalformedError:
+        return False
+    return True
 
 
 def check_key(key: str) -> str:

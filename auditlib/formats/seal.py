@@ -3,7 +3,7 @@
     {"batch":{"events":50000,"object":"batches/recorded_date=2026-03-01/000000000042-1f0c2b3a4d5e6f70.parquet",
               "root":"<64 hex>","sha256":"<64 hex>","size":612345},
      "counts":{"actions":{"role.grant":3},"outcomes":{"success":3}},"format":"auditlib/seal/v1",
-     "occurred":["2026-03-01T00:00:00Z","2026-03-01T23:59:59.5Z"],"origin":"acme.example/audit",
+     "occurred":["2026-03-01T00:00:00Z","2026-03-01T23:59:59.500000Z"],"origin":"acme.example/audit",
      "previous":"<64 hex>","recorded":["...","..."],"schema":"auditlib/record/v1","sealed_at":"...","sequence":42,
      "signature":"<base64 of key hash || signature>",
      "sources":{"billing-api/7f3a":{"events":40,"first_seq":101,"last_seq":140}},"trail":"<64 hex>"}
@@ -117,9 +117,16 @@ def parse_seal(data: bytes) -> Seal:
 
 
 def sign_seal(seal: Seal, key: SigningKey) -> Seal:
-    """The same seal with this key's signature."""
+    """The same seal with this key's signature; MalformedError for one too long to be read back."""
     blob = key.verifier.hash + key.sign(_signed_bytes(seal))
-    return msgspec.structs.replace(seal, signature=base64.b64encode(blob).decode())
+    signed = msgspec.structs.replace(seal, signature=base64.b64encode(blob).decode())
+    size = len(seal_bytes(signed))
+    if size > MAX_SEAL_BYTES:
+        raise MalformedError(
+            f"the seal would take {size:,} bytes; at most {MAX_SEAL_BYTES:,} can be read back.",
+            remedy="Its batch comes from too many sources: put fewer events into it (--max-events).",
+        )
+    return signed
 
 
 def check_signature(seal: Seal, keys: Iterable[VerifierKey]) -> VerifierKey:

@@ -1,0 +1,173 @@
+"""Build a packet: run the request's notebook, add the proofs, the report and the manifests.
+
+Same request, parameters, checkpoint and software give the same bytes: no clock, host name or path gets in.
+"""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+import zlib
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from auditlib.errors import MismatchError
+from auditlib.evidence.answer import ANSWER_FILE, TABLES
+from auditlib.formats.canonical import canonical, parse_json
+from auditlib.formats.times import parse_time
+from auditlib.keyfiles import load_verifier_keys
+from auditlib.packet.bag import TAGMANIFEST, bag_files, write_bag
+from auditlib.packet.notebook import Executed, execute, find_notebook, read_parameters
+from auditlib.packet.proofs import Proof, build_proof
+from auditlib.packet.report import render_report
+from auditlib.trail import Keys, Trail
+from auditlib.trail import open as open_trail
+
+PACKET_FORMAT = "auditlib/packet/v1"
+REPORTS = ("report.html", "report.pdf")  # not among packet.json's hashes, because they print its own (DESIGN 4.7)
+_SOFTWARE = ("auditlib", "duckdb", "matplotlib", "msgspec", "numpy", "pandas", "papermill", "pyarrow", "rfc8785")
+
+
+class Built(msgspec.Struct, frozen=True):
+    """A packet that was written: where, its digests, and its answer in short."""
+
+    path: str
+    packet_digest: str
+    evidence_digest: str
+    headline: str
+    exceptions: list[dict[str, Any]]
+    files: int
+
+
+def build_packet(request: str, vault: str, given: Mapping[str, str], out: Path, *, keys: Keys = None) -> Built:
+    """Answer a request with a packet at `out` (a new folder or .zip).
+
+    `given` are the notebook's parameters as texts; without `at` the newest checkpoint is taken and written into the
+    packet. Raises MalformedError for the user's mistakes, MismatchError where the trail has a fault; then nothing is
+    written.
+    """
+    notebook = find_notebook(request)
+    parameters = read_parameters(notebook, given)
+    trusted = load_verifier_keys(keys)
+    with open_trail(vault, keys=trusted, at=parameters.get("at")) as trail, tempfile.TemporaryDirectory() as scratch:
+        parameters["at"] = trail.checkpoint.size
+        environment = {"AUDITLIB_VAULT": vault if "://" in vault else str(Path(vault).resolve())}
+        environment["AUDITLIB_KEY"] = "\n".join(map(str, trusted))
+        executed = execute(notebook, parameters, environment, Path(scratch))
+        return _pack(trail, executed, parameters, Path(scratch), out)
+
+
+def _pack(trail: Trail, executed: Executed, parameters: dict[str, Any], scratch: Path, out: Path) -> Built:
+    answer_path = scratch / ANSWER_FILE
+    if not answer_path.is_file():
+        raise MismatchError(
+            "the notebook ended without submitting an answer.", where=executed.name, remedy="End it with answer.submit()."
+        )
+    answer: dict[str, Any] = parse_json(answer_path.read_bytes())
+    since, until = (
+        None if (text := answer["period"]["utc"][name]) is None else parse_time(text) for name in ("since", "until")
+    )
+    proof = build_proof(trail, [(sequence, row) for sequence, row in answer["rows"]], since, until)
+    payload = _payload(trail, executed, proof, scratch)
+    packet = canonical(_packet(trail, executed, parameters, answer, proof, payload))
+    payload["packet.json"] = packet
+    payload["report.html"] = render_report(parse_json(packet), sha256(packet).hexdigest(), payload, answer["figures"])
+    last = trail.seals[-1].sealed_at
+    info = {
+        "Bagging-Date": last[:10],
+        "External-Description": answer["title"],
+        "External-Identifier": sha256(packet).hexdigest(),
+        "Source-Organization": trail.origin,
+    }
+    files = bag_files(payload, info)
+    write_bag(files, out)
+    return Built(
+        path=str(out),
+        packet_digest=sha256(files[TAGMANIFEST]).hexdigest(),
+        evidence_digest=sha256(packet).hexdigest(),
+        headline=answer["headline"],
+        exceptions=_exceptions(scratch),
+        files=len(files),
+    )
+
+
+def _payload(trail: Trail, executed: Executed, proof: Proof, scratch: Path) -> dict[str, bytes]:
+    """Every file under data/ but packet.json and the reports."""
+    payload = {f"tables/{path.name}": path.read_bytes() for path in sorted((scratch / TABLES).iterdir())}
+    payload["notebook.ipynb"] = executed.copy
+    payload["events.jsonl"] = b"".join(record + b"\n" for record in proof.records)
+    for name, data in proof.files.items():
+        payload[f"proof/{trail.origin}/{name}"] = data
+    for catalog in [trail.catalog, *map(trail.history.catalog_of, proof.seals)]:
+        if catalog is not None:
+            payload[f"catalogs/{catalog.sha256}.toml"] = catalog.data
+    return payload
+
+
+def _packet(
+    trail: Trail,
+    executed: Executed,
+    parameters: dict[str, Any],
+    answer: dict[str, Any],
+    proof: Proof,
+    payload: Mapping[str, bytes],
+) -> dict[str, Any]:
+    checkpoint = trail.checkpoint
+    in_force = {catalog.sha256 for seal in proof.seals if (catalog := trail.history.catalog_of(seal))}
+    return {
+        name: answer[name]
+        for name in (
+            "conclusion",
+            "criteria",
+            "exceptions",
+            "headline",
+            "limits",
+            "period",
+            "population",
+            "procedure",
+            "question",
+            "request",
+            "title",
+        )
+    } | {
+        "catalogs": {"answered": trail.catalog.sha256 if trail.catalog else None, "in_force": sorted(in_force)},
+        "checkpoints": [
+            {
+                "keys": [str(key) for key in checkpoint.signers],
+                "last_sealed_at": trail.seals[-1].sealed_at,
+                "origin": trail.origin,
+                "root": checkpoint.root.hex(),
+                "size": checkpoint.size,
+            }
+        ],
+        "files": {name: sha256(data).hexdigest() for name, data in sorted(payload.items())},
+        "format": PACKET_FORMAT,
+        "notebook": {"name": executed.name, "sha256": sha256(executed.source).hexdigest()},
+        "parameters": {**answer["parameters"], **parameters},
+        "records": len(proof.records),
+        "scope": {"origins": [trail.origin], "every_seal_of_period": proof.every_seal_of_period},
+        "seals": [seal.sequence for seal in proof.seals],
+        "software": software(),
+        "supersedes": None,
+    }
+
+
+def software() -> dict[str, str]:
+    """The versions that evidence depends on."""
+    return {name: version(name) for name in _SOFTWARE} | {
+        "python": platform.python_version(),
+        "zlib": zlib.ZLIB_RUNTIME_VERSION,
+    }
+
+
+def _exceptions(scratch: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    path = scratch / TABLES / "exceptions.parquet"
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.is_file() else []
+    return rows

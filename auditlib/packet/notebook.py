@@ -1,0 +1,145 @@
+"""Notebooks: find, parameterize, execute, and make the executed copy the same every time."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import nbformat
+import papermill
+from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
+
+from auditlib import errors
+from auditlib.errors import AuditlibError, MalformedError
+from auditlib.evidence.answer import HANDOVER
+
+_PLACES = (Path(__file__).parent.parent / "notebooks", Path(__file__).parent.parent.parent / "notebooks")
+_KERNEL = "python3"
+_KEPT = ("tags",)  # of a cell's metadata; the rest says when and how long
+
+
+class Executed(msgspec.Struct, frozen=True):
+    """A notebook after its run: the bytes of the source, and of the executed copy without anything volatile."""
+
+    name: str
+    source: bytes
+    copy: bytes
+
+
+def find_notebook(request: str) -> Path:
+    """A request's name, or a path ending in .ipynb -> the notebook. MalformedError lists the names that are known."""
+    if request.endswith(".ipynb") and Path(request).is_file():
+        return Path(request)
+    names = request_names()
+    if request not in names:
+        near = get_close_matches(request, names, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise MalformedError(f"there is no request {request!r}. {hint}Known are: {', '.join(names) or 'none'}.")
+    return next(path for place in _PLACES if (path := place / f"{request}.ipynb").is_file())
+
+
+def request_names() -> list[str]:
+    """The requests that have a notebook, sorted."""
+    return sorted({path.stem for place in _PLACES for path in place.glob("*.ipynb")})
+
+
+def read_parameters(notebook: Path, given: Mapping[str, str]) -> dict[str, Any]:
+    """`NAME=VALUE` texts -> values of the types that the notebook's own defaults have; values never become code.
+
+    MalformedError for a name the notebook does not declare (with the closest that it does) or a value that does not fit.
+    """
+    declared = papermill.inspect_notebook(str(notebook))
+    values: dict[str, Any] = {}
+    for name, text in given.items():
+        if name not in declared:
+            near = get_close_matches(name, declared, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise MalformedError(f"the notebook has no parameter {name!r}. {hint}It takes {', '.join(declared)}.")
+        values[name] = _value(name, text, declared[name]["default"])
+    return values
+
+
+def execute(notebook: Path, parameters: Mapping[str, Any], environment: Mapping[str, str], handover: Path) -> Executed:
+    """Run a notebook in a kernel of its own; what it submits lands in `handover`.
+
+    Raises the notebook's own error where a cell fails, in its own family.
+    """
+    source = notebook.read_bytes()
+    with _environment({**environment, HANDOVER: str(handover)}), tempfile.TemporaryDirectory() as folder:
+        try:
+            executed = papermill.execute_notebook(
+                str(notebook),
+                None,
+                parameters=dict(parameters),
+                kernel_name=_KERNEL,
+                progress_bar=False,
+                log_output=False,
+                cwd=folder,
+                config=Config({"KernelManager": {"transport": "ipc"}}),  # sockets in a private folder, not on TCP
+            )
+        except PapermillExecutionError as error:
+            raise _own_error(error) from None
+    return Executed(notebook.stem, source, clean(executed))
+
+
+def clean(notebook: Any) -> bytes:
+    """A notebook's bytes without times, durations, paths, random ids or what was written to stderr."""
+    cells = []
+    for number, cell in enumerate(notebook.cells, 1):
+        cell.metadata = {name: cell.metadata[name] for name in _KEPT if name in cell.metadata}
+        cell.id = f"cell-{number:02}"
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            for output in cell.outputs:
+                if "metadata" in output:
+                    output.metadata = {}
+        cells.append(cell)
+    notebook.cells = cells
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": _KERNEL},
+        "language_info": {"name": "python"},
+    }
+    return (nbformat.writes(notebook, version=nbformat.NO_CONVERT) + "\n").encode()
+
+
+def _value(name: str, text: str, default: str) -> Any:
+    """A text -> the type of the default as papermill shows it (Python source): number, list, or text."""
+    if text == "" or text.lower() == "none":
+        return None
+    if default.startswith(("[", "(")):
+        return [part for part in text.split(",") if part]
+    try:
+        if default.lstrip("-").isdigit() or (default == "None" and name == "at"):
+            return int(text)
+    except ValueError:
+        raise MalformedError(f"{text!r} is no whole number.", where=name) from None
+    return text
+
+
+def _own_error(error: PapermillExecutionError) -> AuditlibError:
+    """A failing cell's error, raised again as what it was."""
+    family = getattr(errors, error.ename, None)
+    kind = family if isinstance(family, type) and issubclass(family, AuditlibError) else MalformedError
+    message = error.evalue if kind is family else f"{error.ename}: {error.evalue}"
+    return kind(message, where=f"notebook cell {error.exec_count}")
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

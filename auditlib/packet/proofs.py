@@ -1,0 +1,161 @@
+"""The proof in a packet: records lead to their batch's root, seals to the checkpoint's (DESIGN 4.7).
+
+    data/proof/<origin>/checkpoint         the signed note
+    data/proof/<origin>/seals.jsonl        every seal of the period up to 2,000, else those used
+    data/proof/<origin>/seals-proof.json   {"hashes":[...],"leaf_indexes":[...],"tree_size":27}
+    data/proof/<origin>/inclusion.jsonl    a line a batch: {"blinds":[...],"hashes":[...],"leaf_indexes":[...],
+                                           "lines":[...],"sequence":8,"tree_size":2301}
+
+`lines` are the numbers of lines of data/events.jsonl, from 0. Hashes and blinds are hex.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from auditlib.errors import MalformedError, MismatchError
+from auditlib.formats import merkle
+from auditlib.formats.batch import parse_batch
+from auditlib.formats.canonical import canonical
+from auditlib.formats.seal import Seal, parse_seal
+from auditlib.formats.times import parse_time
+from auditlib.trail import Trail
+
+MAX_PERIOD_SEALS = 2000  # DESIGN 4.7
+
+T = TypeVar("T")
+
+Hex32 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Hex16 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+Index = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class SealsProof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The checkpoint's tree with holes: which seals are shown, and the hashes of the rest."""
+
+    hashes: list[Hex32]
+    leaf_indexes: list[Index]
+    tree_size: Index
+
+
+class Inclusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One batch's tree with holes: which rows are shown on which lines of events.jsonl, and their blinds."""
+
+    blinds: list[Hex16]
+    hashes: list[Hex32]
+    leaf_indexes: list[Index]
+    lines: list[Index]
+    sequence: Index
+    tree_size: Index
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """The records, canonical, in order, and the proof files by name."""
+
+    records: list[bytes]
+    files: dict[str, bytes]
+    seals: list[Seal]
+    every_seal_of_period: bool
+
+
+def build_proof(trail: Trail, rows: Iterable[tuple[int, int]], since: int | None, until: int | None) -> Proof:
+    """The proof for these (sequence, row) of a trail; the period chooses which seals go in."""
+    records: list[bytes] = []
+    lines: list[bytes] = []
+    used: set[int] = set()
+    for sequence, group in groupby(sorted(set(rows)), key=lambda pair: pair[0]):
+        indexes = [row for _, row in group]
+        seal = trail.seals[sequence]
+        batch = parse_batch(trail.files.read(seal))
+        inclusion = Inclusion(
+            blinds=[blind.hex() for blind in batch.blinds(indexes)],
+            hashes=[node.hex() for node in batch.proof(indexes)],
+            leaf_indexes=indexes,
+            lines=list(range(len(records), len(records) + len(indexes))),
+            sequence=sequence,
+            tree_size=batch.table.num_rows,
+        )
+        records += batch.texts(indexes)
+        lines.append(canonical(msgspec.to_builtins(inclusion)) + b"\n")
+        used.add(sequence)
+    shown, every = _seals_shown(trail, used, since, until)
+    proof = SealsProof(
+        hashes=[node.hex() for node in merkle.holes(trail.history.leaves, shown)],
+        leaf_indexes=shown,
+        tree_size=len(trail.seals),
+    )
+    files = {
+        "checkpoint": trail.history.checkpoint_data,
+        "inclusion.jsonl": b"".join(lines),
+        "seals-proof.json": canonical(msgspec.to_builtins(proof)),
+        "seals.jsonl": b"".join(trail.history.seals[number].data + b"\n" for number in shown),
+    }
+    return Proof(records, files, [trail.seals[number] for number in shown], every)
+
+
+def check_inclusion(line: bytes, seals: Mapping[int, Seal], records: Sequence[bytes]) -> Inclusion:
+    """One line of inclusion.jsonl against its seal and the records. MismatchError where they do not lead there."""
+    inclusion = _decode(line, Inclusion)
+    seal = seals.get(inclusion.sequence)
+    if seal is None:
+        raise MismatchError(f"the seal of batch {inclusion.sequence} is not in the packet.")
+    if not len(inclusion.blinds) == len(inclusion.leaf_indexes) == len(inclusion.lines):
+        raise MismatchError("there are not as many blinds and lines as leaves.")
+    if any(number >= len(records) for number in inclusion.lines):
+        raise MismatchError("a line of events.jsonl is named that is not there.", expected=f"below {len(records)}")
+    if inclusion.tree_size != seal.batch.events:
+        raise MismatchError("the tree has another size than the seal states.", expected=seal.batch.events, found=inclusion.tree_size)
+    leaves = [
+        (index, merkle.leaf_hash(bytes.fromhex(blind) + records[number]))
+        for index, blind, number in zip(inclusion.leaf_indexes, inclusion.blinds, inclusion.lines, strict=True)
+    ]
+    found = merkle.root_from_holes(inclusion.tree_size, leaves, [bytes.fromhex(node) for node in inclusion.hashes])
+    if found.hex() != seal.batch.root:
+        raise MismatchError("the records do not lead to the batch's root.", expected=seal.batch.root, found=found.hex())
+    return inclusion
+
+
+def check_seals(seals_jsonl: bytes, proof_json: bytes, size: int, root: bytes) -> dict[int, Seal]:
+    """The seals of a packet against its checkpoint. MismatchError where they do not lead there."""
+    proof = _decode(proof_json, SealsProof)
+    lines = seals_jsonl.split(b"\n")
+    if lines.pop():
+        raise MalformedError("seals.jsonl does not end with a newline.")
+    if len(lines) != len(proof.leaf_indexes):
+        raise MismatchError("there are not as many seals as leaves.", expected=len(proof.leaf_indexes), found=len(lines))
+    if proof.tree_size != size:
+        raise MismatchError("the proof is for another tree size.", expected=size, found=proof.tree_size)
+    leaves = list(zip(proof.leaf_indexes, map(merkle.leaf_hash, lines), strict=True))
+    found = merkle.root_from_holes(size, leaves, [bytes.fromhex(node) for node in proof.hashes])
+    if found != root:
+        raise MismatchError("the seals do not lead to the checkpoint's root.", expected=root.hex(), found=found.hex())
+    seals = {index: parse_seal(line) for index, line in zip(proof.leaf_indexes, lines, strict=True)}
+    for index, seal in seals.items():
+        if seal.sequence != index:
+            raise MismatchError("a seal states another number than its place.", expected=index, found=seal.sequence)
+    return seals
+
+
+def _seals_shown(trail: Trail, used: set[int], since: int | None, until: int | None) -> tuple[list[int], bool]:
+    """The seals of the period (by when their records occurred) and those used; or those used alone past 2,000."""
+    of_period = {
+        seal.sequence
+        for seal in trail.seals
+        if (since is None or parse_time(seal.occurred[1]) >= since)
+        and (until is None or parse_time(seal.occurred[0]) < until)
+    }
+    every = len(of_period) <= MAX_PERIOD_SEALS
+    shown = sorted(used | of_period if every else used) or [trail.seals[-1].sequence]
+    return shown, every
+
+
+def _decode(data: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise MalformedError(f"not a proof: {error}.") from None
+

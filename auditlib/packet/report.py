@@ -1,0 +1,50 @@
+"""What people read: one self-contained HTML page, made from packet.json and the tables beside it.
+
+Everything a record says is text here: the template escapes all of it, and the page may load and run nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from auditlib.approvals import ATTRIBUTES
+
+MAX_ROWS = 2000  # rows of a table shown on the page; the rest stands in the CSV, and the page says so
+
+_SIGNS = {"pass": "✓", "fail": "✗", "n/a": "–", "not-testable": "?"}
+
+
+def render_report(
+    packet: Mapping[str, Any], evidence_digest: str, payload: Mapping[str, bytes], figures: Mapping[str, str]
+) -> bytes:
+    """packet.json's content, its digest, the payload files and the figures (SVG made by this library) -> the page."""
+    environment = Environment(
+        loader=PackageLoader("auditlib.packet"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["sign"] = lambda value: _SIGNS.get(value, value)
+    environment.filters["words"] = lambda name: str(name).replace("_", " ")
+    environment.filters["whole"] = lambda number: f"{number:,}"
+    tables = {
+        name.removeprefix("tables/").removesuffix(".csv"): _rows(data)
+        for name, data in payload.items()
+        if name.startswith("tables/") and name.endswith(".csv")
+    }
+    page = environment.get_template("report.html").render(
+        packet=packet,
+        digest=evidence_digest,
+        tables=tables,
+        most=MAX_ROWS,
+        attributes=ATTRIBUTES,
+        figures={name: Markup(svg) for name, svg in figures.items()},  # noqa: S704 - drawn by evidence/charts.py
+    )
+    return page.encode()
+
+
+def _rows(data: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
