@@ -1,12 +1,12 @@
 """auditlib: an audit trail as evidence that an auditor accepts.
 
-    application -> client -> collector -> store -> sealer -> vault -> verify -> trail -> notebook -> packet -> auditor
+application -> client -> collector -> store -> sealer -> vault -> verify -> trail -> notebook -> packet -> auditor
 
-    formats/   bytes and values in, objects out                 sources/   other systems' logs -> events
-    sealer     records -> batch -> seal -> checkpoint           vault/     locked storage
-    verify     the numbered checks, distrusting the writer      trail      verified queries
-    approvals  does each grant have its approval?               evidence   what a notebook calls
-    packet/    builds and checks what the auditor gets          cli        arguments, exit codes, wiring
+formats/   bytes and values in, objects out                 sources/   other systems' logs -> events
+sealer     records -> batch -> seal -> checkpoint           vault/     locked storage
+verify     the numbered checks, distrusting the writer      trail      verified queries
+approvals  does each grant have its approval?               evidence   what a notebook calls
+packet/    builds and checks what the auditor gets          cli        arguments, exit codes, wiring
 """
 
 from __future__ import annotations

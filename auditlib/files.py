@@ -25,7 +25,9 @@ from auditlib.vault import Vault
 MAX_MEMORY_FILES = 256  # memfds; each takes a descriptor
 MAX_MEMORY_BYTES = 1024 * 1024 * 1024  # bytes of batches kept in memory; the rest lies in private files
 _READERS = 4  # threads; hashing and reading leave the interpreter's lock
-_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE if sys.platform == "linux" else 0
+_SEALS = (
+    fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE if sys.platform == "linux" else 0
+)
 
 
 class VerifiedFiles:
@@ -98,4 +100,3 @@ class VerifiedFiles:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(data)
         return str(path)
-

@@ -12,7 +12,9 @@ from auditlib.formats.keys import SECRET_PREFIX, SigningKey, VerifierKey, parse_
 MAX_KEY_FILE_BYTES = 64 * 1024  # bytes
 
 
-def load_verifier_keys(given: str | Path | VerifierKey | Iterable[str | Path | VerifierKey] | None) -> list[VerifierKey]:
+def load_verifier_keys(
+    given: str | Path | VerifierKey | Iterable[str | Path | VerifierKey] | None,
+) -> list[VerifierKey]:
     """Verifier keys from key lines, files of them (one a line, `#` comments), or keys; None gives none."""
     if given is None:
         return []

@@ -24,6 +24,8 @@ from auditlib.trail import Trail, in_utc
 _UNREADABLE_TIME = "TIMESTAMPTZ '1970-01-01 00:00:00+00'"
 _UNREADABLE_USES = "0"
 
+MAX_ITEMS = 10_000  # items of one event; past that it is one item whose subject and entitlement are not read
+
 _BASE = "event_id, source, occurred_at, recorded_at, sequence, row, actor_type, actor_id, action"
 _TIMES = ("requested_at", "valid_from", "valid_until")
 _TEXTS = ("request", "requester", "authority")
@@ -60,7 +62,9 @@ class Population(msgspec.Struct, frozen=True):
 
     def sentences(self) -> list[str]:
         """How it was drawn, in words."""
-        since, until = (None if moment is None else format_time(moment) for moment in (self.filter.since, self.filter.until))
+        since, until = (
+            None if moment is None else format_time(moment) for moment in (self.filter.since, self.filter.until)
+        )
         period = f"from {since or 'the beginning'} (inclusive) to {until or 'the checkpoint'} (exclusive)"
         limit = f" whose entitlement is {self.entitlement!r}" if self.entitlement else ""
         return [
@@ -98,7 +102,9 @@ def draw(
         catalog, action=actions or ("",), outcome=outcome, since=since, until=until, through=through, tz=tz
     )
     selection = trail.events(action=actions or ("",), outcome=outcome, since=since, until=until, through=through, tz=tz)
-    parts = [_items(trail, selection.seals, chosen, names, entry, entitlement) for names, entry in _alike(trail, actions)]
+    parts = [
+        _items(trail, selection.seals, chosen, names, entry, entitlement) for names, entry in _alike(trail, actions)
+    ]
     items = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
     items = items.sort_values(["sequence", "row", "n"], kind="stable", ignore_index=True) if parts else items
     return Population(
@@ -130,16 +136,20 @@ def _items(
     cells = [f"{_text(getattr(entry, name))} AS {name}" for name in _TEXTS]
     cells += [f"{_time(getattr(entry, name))} AS {name}" for name in _TIMES]
     uses = _text(entry.uses)
-    cells.append(f"CASE WHEN {uses} IS NOT NULL THEN coalesce(try_cast({uses} AS BIGINT), {_UNREADABLE_USES}) END AS uses")
+    cells.append(
+        f"CASE WHEN {uses} IS NOT NULL THEN coalesce(try_cast({uses} AS BIGINT), {_UNREADABLE_USES}) END AS uses"
+    )
     cells.append(f"coalesce({_text(entry.emergency)} = 'true', false) AS emergency")
     cells.append(f"{_quoted(entry.decision)} AS decision")
+    crowded = f"len({_list(entry.grantee)}) * len({_list(entry.entitlement)}) > {MAX_ITEMS}"
     pairs = (
+        f"CASE WHEN {crowded} THEN [{{'g': NULL::VARCHAR, 'e': NULL::VARCHAR}}] ELSE "
         f"flatten(list_transform({_list(entry.grantee)}, lambda g: "
-        f"list_transform({_list(entry.entitlement)}, lambda e: {{'g': g, 'e': e}})))"
+        f"list_transform({_list(entry.entitlement)}, lambda e: {{'g': g, 'e': e}}))) END"
     )
     wanted = "TRUE"
-    if entitlement is not None:
-        wanted = "pair.e LIKE ? ESCAPE '\\'"
+    if entitlement is not None:  # an entitlement that cannot be read is kept: it may be the one that was asked for
+        wanted = "(pair.e IS NULL OR pair.e LIKE ? ESCAPE '\\')"
         values = [*values, like_pattern(entitlement)]
     statement = f"""
         , found AS (SELECT {_BASE}, {", ".join(cells)}, {pairs} AS pairs FROM batches WHERE {condition}),

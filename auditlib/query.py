@@ -114,7 +114,9 @@ def build_filter(
         if catalog is None:
             raise MalformedError("the trail has no catalogue, so that nothing can be asked by kind; ask by action.")
         of_kind = catalog.actions_of(_values("kind", kind) or ())
-        actions = of_kind if actions is None else tuple(a for a in of_kind if any(_like(a, p) for p in actions)) or ("",)
+        actions = (
+            of_kind if actions is None else tuple(a for a in of_kind if any(_like(a, p) for p in actions)) or ("",)
+        )
     outcomes = _values("outcome", outcome)
     for value in outcomes or ():
         if not any(_like(known, value) for known in OUTCOMES):
@@ -132,7 +134,9 @@ def build_filter(
     )
 
 
-def parse_period(since: Moment, until: Moment, through: Moment = None, tz: str = "UTC") -> tuple[int | None, int | None]:
+def parse_period(
+    since: Moment, until: Moment, through: Moment = None, tz: str = "UTC"
+) -> tuple[int | None, int | None]:
     """(since, until) in microseconds: `since` inclusive, `until` exclusive, `through` a last day that still counts."""
     zone = zone_of(tz)
     if until is not None and through is not None:
@@ -212,7 +216,9 @@ def _path(key: str | tuple[str, ...]) -> tuple[str, ...]:
     if path[:1] == ("context",) and len(path) > 1:
         path = path[1:]
     if not all(path) or any('"' in part or "\\" in part or "\0" in part for part in path):
-        raise MalformedError(f"{'.'.join(path)!r} is no path into the context; write keys joined by dots.", where="where")
+        raise MalformedError(
+            f"{'.'.join(path)!r} is no path into the context; write keys joined by dots.", where="where"
+        )
     return path
 
 

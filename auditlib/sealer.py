@@ -181,13 +181,17 @@ class Sealer:
         for first, second in conflicts:
             added += self._record_conflict(first, second)
         while self._waiting.num_rows > self._max_events:
-            self._seal_waiting()
+            self._seal_waiting(self._max_events)
         return added
 
-    def flush(self) -> None:
-        """Seal everything that waits."""
+    def flush(self, closing: Record | None = None) -> None:
+        """Seal everything that waits; a `closing` record goes into the same batch as the last of it."""
+        most = self._max_events
+        if closing is not None:
+            self._wait(table_of([closing]))
+            most += 1
         while self._waiting.num_rows:
-            self._seal_waiting()
+            self._seal_waiting(most)
 
     # --- opening ---------------------------------------------------------------------------------------------
 
@@ -359,7 +363,7 @@ class Sealer:
 
     # --- sealing ---------------------------------------------------------------------------------------------
 
-    def _seal_waiting(self) -> None:
+    def _seal_waiting(self, most: int) -> None:
         if self._unfinished:
             raise UnavailableError(
                 "sealing failed half way, and this sealer does not know how far it came.",
@@ -367,7 +371,7 @@ class Sealer:
                 remedy="Open it again: what was committed is finished then.",
             )
         self._unfinished = True
-        rows = _rows_that_fit(self._waiting, self._max_events)
+        rows = _rows_that_fit(self._waiting, most)
         table = self._waiting.slice(0, rows).combine_chunks()
         self._seal(table)
         self._waiting = self._waiting.slice(rows).combine_chunks()
@@ -451,7 +455,7 @@ def _rows_that_fit(table: pa.Table, most: int) -> int:
     rows = min(most, table.num_rows)
     sources = pc.index_in(table.column("source"), pc.unique(table.column("source")))
     if pc.max(sources).as_py() >= MAX_SOURCES:
-        rows = min(rows, pc.index(sources, MAX_SOURCES).as_py())
+        rows = min(rows, int(pc.index(sources, MAX_SOURCES).as_py()))
     while rows > 1 and table.slice(0, rows).nbytes > MAX_TABLE_BYTES:
         rows //= 2
     return rows

@@ -275,6 +275,11 @@ class Selection:
         for batch in self._relation(f"sequence, row, {_COLUMNS}, {_LAG}").to_arrow_reader(ROWS_A_BATCH):
             yield from in_utc(pa.Table.from_batches([batch])).to_batches()
 
+    def head(self, rows: int) -> pa.Table:
+        """The first events alone."""
+        condition, values = self.filter.sql()
+        return in_utc(self.trail.scan(self.seals, _COLUMNS, f"{condition} LIMIT {int(rows)}", values).to_arrow_table())
+
     def export(self, path: str | Path, format: str | None = None) -> int:  # noqa: A002
         """Write the events to a new file as csv, jsonl (canonical records), parquet or xlsx; returns their number."""
         return exports.export(self.batches(), Path(path), format, sheet="events")
@@ -292,7 +297,9 @@ class Selection:
     def lag(self) -> str:
         """How long after `occurred_at` these records were recorded, in one sentence."""
         condition, values = self.filter.sql()
-        span = "median(epoch_us(recorded_at) - epoch_us(occurred_at)), max(epoch_us(recorded_at) - epoch_us(occurred_at))"
+        span = (
+            "median(epoch_us(recorded_at) - epoch_us(occurred_at)), max(epoch_us(recorded_at) - epoch_us(occurred_at))"
+        )
         ((median, most),) = self.trail.scan(self.seals, span, condition, values).fetchall()
         if median is None:
             return "No event answers."
@@ -306,8 +313,7 @@ class Selection:
         return self.trail.scan(self.seals, select, condition, values)
 
     def _repr_html_(self) -> str:
-        condition, values = self.filter.sql()
-        preview = self.trail.scan(self.seals, _COLUMNS, f"{condition} LIMIT {_PREVIEW_ROWS}", values).to_arrow_table()
+        preview = self.head(_PREVIEW_ROWS)
         total = self.count()
         note = f"{total:,} events" + (f", the first {_PREVIEW_ROWS} shown" if total > _PREVIEW_ROWS else "")
         return f"<p>{note}. {escape(self.lag())}</p>" + exports.html_table(preview)
@@ -335,7 +341,11 @@ class Answer:
 
 
 _DUCKDB_TYPES = {"sequence": "BIGINT", "row": "BIGINT"} | {
-    field.name: "TIMESTAMPTZ" if pa.types.is_timestamp(field.type) else "BIGINT" if field.type == pa.int64() else "VARCHAR"
+    field.name: "TIMESTAMPTZ"
+    if pa.types.is_timestamp(field.type)
+    else "BIGINT"
+    if field.type == pa.int64()
+    else "VARCHAR"
     for field in SCHEMA
 }
 
@@ -368,5 +378,3 @@ def _check_select(database: duckdb.DuckDBPyConnection, statement: str) -> None:
 def _literal(values: list[Any]) -> str:
     """A list of this library's own paths or numbers as an SQL literal."""
     return "[" + ", ".join(str(v) if isinstance(v, int) else "'" + v.replace("'", "''") + "'" for v in values) + "]"
-
-

@@ -8,13 +8,16 @@ Checks 0 to 4 are made by `history`; here come 5 to 9 and the report.
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from auditlib import pipeline
 from auditlib.errors import AuditlibError, MissingError, UnavailableError
@@ -85,7 +88,7 @@ def verify(
         verified_at=format_time(now),
         deep=deep,
         findings=sorted_findings(history.findings),
-        unchecked=tuple(_unchecked(history, deep, bool(against))),
+        unchecked=tuple(_unchecked(history, deep, against)),
     )
 
 
@@ -101,20 +104,29 @@ def check_batch(data: bytes, seal: Seal, catalog: Catalog | None, key: bytes) ->
     add = _adder(result.findings, where)
     if catalog is None:
         add("the catalogue in force is not known, so that its rules were not applied.", seal.trail, "none")
-    try:
+    with _readable(add):
         _check_records(batch, catalog or _NO_CATALOG, add)
+    with _readable(add):
         _check_tree(batch, seal, add)
-    except (UnicodeDecodeError, ValueError) as error:
-        add(f"its cells cannot be read: {str(error)[:200]}", "valid text and times", "")
-        return result
-    _check_described(batch, seal, add)
-    digests = id_digests(batch.table, key)
-    if len(np.unique(digests)) < len(digests):
-        for source, event_id in _repeated_ids(batch):
-            add(f"the event id {event_id} of {source} stands more than once.", "once", "more than once")
-    result.digests = digests.tobytes()
-    result.pulse = pipeline.observe(batch.table)
+    with _readable(add):
+        _check_described(batch, seal, add)
+    with _readable(add):
+        digests = id_digests(batch.table, key)
+        if len(np.unique(digests)) < len(digests):
+            for source, event_id in _repeated_ids(batch):
+                add(f"the event id {event_id} of {source} stands more than once.", "once", "more than once")
+        result.digests = digests.tobytes()
+        result.pulse = pipeline.observe(batch.table)
     return result
+
+
+@contextmanager
+def _readable(add: Callable[[str, object, object], None]) -> Iterator[None]:
+    """Whatever cells an evil batch holds (no text, no time, nested or large past all bounds), a finding and no crash."""
+    try:
+        yield
+    except (pa.ArrowException, ArithmeticError, MemoryError, RecursionError, ValueError) as error:
+        add(f"its cells cannot be read: {str(error)[:200]}", "valid text and times", type(error).__name__)
 
 
 def _check_bytes(data: bytes, seal: Seal) -> BatchResult:
@@ -180,10 +192,16 @@ def _plain(value: Any) -> str:
 
 
 def _repeated_ids(batch: ParsedBatch) -> Iterator[tuple[str, str]]:
-    grouped = batch.table.select(["source", "event_id"]).group_by(["source", "event_id"]).aggregate([([], "count_all")])
-    for row in grouped.sort_by([("source", "ascending"), ("event_id", "ascending")]).to_pylist():
-        if row["count_all"] > 1:
-            yield row["source"], row["event_id"]
+    for pair, count in sorted(Counter(_ids(batch.table)).items()):
+        if count > 1:
+            yield pair
+
+
+def _ids(table: pa.Table) -> Iterator[tuple[str, str]]:
+    """(source, event_id) of each row, as text that can be printed even where it is no UTF-8."""
+    cells = [table.column(name).cast(pa.binary()).to_pylist() for name in ("source", "event_id")]
+    for source, event_id in zip(*cells, strict=True):
+        yield source.decode(errors="backslashreplace"), event_id.decode(errors="backslashreplace")
 
 
 # --- every batch of a vault --------------------------------------------------------------------------------------
@@ -270,9 +288,13 @@ def _check_ids_across(history: History, seals: Sequence[Seal], results: Sequence
         rows = np.flatnonzero(np.isin(part, twice))
         if not len(rows):
             continue
-        table = parse_batch(history.vault.get(seals[number].batch.object, MAX_BATCH_BYTES)).table
-        chosen = table.select(["source", "event_id"]).take(rows)
-        for pair in zip(*(chosen.column(name).to_pylist() for name in ("source", "event_id")), strict=True):
+        where = seals[number].batch.object
+        try:
+            table = parse_batch(history.vault.get(where, MAX_BATCH_BYTES), columns=["source", "event_id"]).table
+        except AuditlibError as error:  # it changed since it was read a moment ago
+            history.add_error(5, where, error)
+            continue
+        for pair in _ids(table.take(rows)):
             places.setdefault(pair, []).append(number)
     for (source, event_id), numbers in sorted(places.items()):
         if len(set(numbers)) > 1:
@@ -358,14 +380,18 @@ def _check_pages(history: History) -> None:
             )
 
 
-def _unchecked(history: History, deep: bool, anchored: bool) -> Iterator[str]:
-    if not anchored:
+def _unchecked(history: History, deep: bool, against: Sequence[tuple[str, Checkpoint]]) -> Iterator[str]:
+    if against:
+        size = max(older.size for _, older in against)
+        yield f"the outside anchor covers the first {size:,} seals: past it, {NO_ANCHOR.partition(': ')[2]}"
+    else:
         yield NO_ANCHOR
-    if not history.key_confirmed and history.trusted:
-        yield (
-            f"the key {history.trusted[0]} was found in the vault and is not confirmed: compare it with what the "
-            "company gave you by another way (--key)"
-        )
+    if not history.key_confirmed:
+        for key in history.checkpoint.signers if history.checkpoint else history.trusted:
+            yield (
+                f"the key {key} was found in the vault and is not confirmed: compare it with what the "
+                "company gave you by another way (--key)"
+            )
     if not deep:
         yield "6: the records inside the batches; use --deep"
         yield "9: silences, clock skew and late arrivals; use --deep"

@@ -128,6 +128,8 @@ def assert_same_judgement(rows: list[Cells]) -> None:
     expected = {row for row, cells in enumerate(rows) if not slow_accepts(cells)}
     assert set(wrong) == expected
     assert all(wrong.values())
+    if any(row[field.name] is None for row in rows for field in SCHEMA if not field.nullable):
+        return  # has no leaves; no Parquet file of the batch's schema gives such a table
     leaves = leaf_hashes(table, row_blinds(BLIND, len(rows)))
     assert len(leaves) == len(rows)
     for row in set(range(len(rows))) - expected:
@@ -240,7 +242,7 @@ def damaged_rows(draw: st.DrawFn) -> Cells:
     return cells
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(damaged_rows())
 @example({**cells_of(RECORD), "context": b"null"})
 @example({**cells_of(RECORD), "context": b"[]"})
@@ -300,9 +302,8 @@ def test_a_cell_cannot_write_itself_into_the_next() -> None:
     evil = b'role.grant","actor":{"id":"x","session":null,"type":"user"},"context":{},"event_id":"e'
     for name in TEXT_COLUMNS:
         cells: Cells = {**cells_of(RECORD), name: evil}
-        if name in ("actor_id", "actor_session", "target_id"):
-            assert_same_judgement([cells])
-        else:
+        assert_same_judgement([cells])
+        if name not in ("event_id", "actor_id", "actor_session", "target_id"):  # those are escaped
             assert [row for row, _ in faults(table_from([cells]), CATALOG)] == [0]
 
 

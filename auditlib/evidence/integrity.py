@@ -50,7 +50,9 @@ class Integrity(msgspec.Struct, frozen=True):
             "The verifier key must reach you by another way than this packet; what comes inside proves nothing alone.",
         ]
         if not self.lock_enforced:
-            told.append("The vault lay in a directory whose owner can change files: changes show, but were not prevented.")
+            told.append(
+                "The vault lay in a directory whose owner can change files: changes show, but were not prevented."
+            )
         return told
 
     def _repr_html_(self) -> str:

@@ -168,11 +168,15 @@ class RoleGrants:
     def answer(self) -> Answer:
         """Everything a packet holds of it."""
         grants = self._matched.items.merge(
-            self._population.items[["item", "event_id", "source", "recorded_at", "sequence", "row"]], on="item", how="left"
+            self._population.items[["item", "event_id", "source", "recorded_at", "sequence", "row"]],
+            on="item",
+            how="left",
         )
         linked = self._approvals[self._approvals["request"].isin(grants["request"].dropna())]
         used = self._approvals[self._approvals["event_id"].isin(grants["approval"].dropna())]
-        decisions = pd.concat([linked, used]).drop_duplicates("item").sort_values(["sequence", "row"], ignore_index=True)
+        decisions = (
+            pd.concat([linked, used]).drop_duplicates("item").sort_values(["sequence", "row"], ignore_index=True)
+        )
         requests = self._requests[self._requests["request"].isin(decisions["request"].dropna())]
         pairs = grants[["grantee", "entitlement"]].drop_duplicates()
         revokes = self._revokes.merge(pairs, on=["grantee", "entitlement"])
@@ -230,5 +234,3 @@ class Words:
     def _repr_html_(self) -> str:
         first, *rest = self.sentences
         return f"<p><strong>{escape(first)}</strong></p><ul>" + "".join(f"<li>{escape(s)}</li>" for s in rest) + "</ul>"
-
-

@@ -70,15 +70,16 @@ def check_footer(data: bytes | memoryview) -> None:
     names = [_struct(pair).get(1) for pair in _list(footer.get(5))]
     if len(set(names)) < len(names):
         raise MalformedError("a key stands twice in the file metadata; readers differ in which one they take.")
-    columns = [[_struct(element).get(4)] for element in _list(footer.get(2))[1:]]
+    elements = [_struct(element) for element in _list(footer.get(2))[1:]]
     for group in _list(footer.get(4)):
         _only("row group", group, _ROW_GROUP)
         for chunk in _list(group.get(1)):
             _only("chunk", chunk, _CHUNK)
             _only("column", chunk.get(3), _COLUMN)
-        # Some engines find a column by its chunk's place, some by the name that the chunk gives itself.
-        if [chunk[3].get(3) for chunk in group[1]] != columns:
-            raise MalformedError("the column chunks are not those of the schema, in its order.")
+        # Some engines go by the schema and the group's rows, some by type, name and values that the chunk gives itself.
+        expected = [(element.get(1), [element.get(4)], group.get(3)) for element in elements]
+        if [(chunk[3].get(1), chunk[3].get(3), chunk[3].get(5)) for chunk in group[1]] != expected:
+            raise MalformedError("the column chunks are not those of the schema: other order, type, name or row count.")
 
 
 def _only(what: str, fields: Any, allowed: set[int]) -> None:

@@ -67,7 +67,9 @@ def open_bag(path: Path) -> Iterator[Bag]:
                 sizes, prefix = _zip_sizes(archive)
                 yield Bag(sizes, archive, prefix)
         except zipfile.BadZipFile:
-            raise MalformedError("neither a folder nor a zip.", where=str(path), remedy="Give the packet's path.") from None
+            raise MalformedError(
+                "neither a folder nor a zip.", where=str(path), remedy="Give the packet's path."
+            ) from None
     else:
         raise MalformedError("there is no such packet.", where=str(path), remedy="Give a folder or a .zip.")
 
@@ -85,7 +87,9 @@ def check_manifests(bag: Bag) -> Iterator[MismatchError]:
                 yield MismatchError("a file of the packet was changed.", where=name, expected=expected, found=found)
         present = {name for name in bag.sizes if name.startswith("data/") is payload}
         for name in sorted(present - set(listed) - {TAGMANIFEST, TRANSMITTAL}):
-            yield MismatchError("a file was added that no manifest lists.", where=name, expected="no file", found="a file")
+            yield MismatchError(
+                "a file was added that no manifest lists.", where=name, expected="no file", found="a file"
+            )
     if bag.sizes.get(DECLARATION) is None or bag.read(DECLARATION, 4096) != BAGIT:
         yield MismatchError("bagit.txt does not declare BagIt 1.0.", where=DECLARATION)
 

@@ -66,7 +66,9 @@ def _pack(trail: Trail, executed: Executed, parameters: dict[str, Any], scratch:
     answer_path = scratch / ANSWER_FILE
     if not answer_path.is_file():
         raise MismatchError(
-            "the notebook ended without submitting an answer.", where=executed.name, remedy="End it with answer.submit()."
+            "the notebook ended without submitting an answer.",
+            where=executed.name,
+            remedy="End it with answer.submit().",
         )
     answer: dict[str, Any] = parse_json(answer_path.read_bytes())
     since, until = (

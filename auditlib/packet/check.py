@@ -171,7 +171,9 @@ class _Check:
             if (checkpoint.origin, checkpoint.size, checkpoint.root.hex()) != tuple(
                 stated.get(name) for name in ("origin", "size", "root")
             ):
-                raise MismatchError("packet.json speaks of another checkpoint.", expected=stated, found=checkpoint.text())
+                raise MismatchError(
+                    "packet.json speaks of another checkpoint.", expected=stated, found=checkpoint.text()
+                )
             seals: dict[int, Seal] = {}
             with self._noting(4, f"{folder}/seals.jsonl"):
                 data = self._read(f"{folder}/seals.jsonl")
@@ -190,7 +192,9 @@ class _Check:
         for number, seal in seals.items():
             where = f"{folder}/seals.jsonl seal {number}"
             if seal.origin != checkpoint.origin:
-                self.findings.append(Finding(4, "error", where, "the seal is of another trail.", checkpoint.origin, seal.origin))
+                self.findings.append(
+                    Finding(4, "error", where, "the seal is of another trail.", checkpoint.origin, seal.origin)
+                )
             before = hashes.get(number - 1)
             if before and seal.previous != before:
                 message = "the seal does not carry the hash of the one before."
@@ -260,10 +264,6 @@ class _Check:
         except (UnicodeDecodeError, csv.Error, TypeError, ValueError, AttributeError) as error:
             self._add(check, where, MalformedError(f"it is not built as it must be ({error})."))
 
-    def _each(
-        self, check: int, where: str, errors: Callable[[], Iterable[MismatchError]]
-    ) -> Iterator[MismatchError]:
+    def _each(self, check: int, where: str, errors: Callable[[], Iterable[MismatchError]]) -> Iterator[MismatchError]:
         with self._noting(check, where):
             yield from errors()
-
-

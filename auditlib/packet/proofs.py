@@ -108,7 +108,9 @@ def check_inclusion(line: bytes, seals: Mapping[int, Seal], records: Sequence[by
     if any(number >= len(records) for number in inclusion.lines):
         raise MismatchError("a line of events.jsonl is named that is not there.", expected=f"below {len(records)}")
     if inclusion.tree_size != seal.batch.events:
-        raise MismatchError("the tree has another size than the seal states.", expected=seal.batch.events, found=inclusion.tree_size)
+        raise MismatchError(
+            "the tree has another size than the seal states.", expected=seal.batch.events, found=inclusion.tree_size
+        )
     leaves = [
         (index, merkle.leaf_hash(bytes.fromhex(blind) + records[number]))
         for index, blind, number in zip(inclusion.leaf_indexes, inclusion.blinds, inclusion.lines, strict=True)
@@ -126,7 +128,9 @@ def check_seals(seals_jsonl: bytes, proof_json: bytes, size: int, root: bytes) -
     if lines.pop():
         raise MalformedError("seals.jsonl does not end with a newline.")
     if len(lines) != len(proof.leaf_indexes):
-        raise MismatchError("there are not as many seals as leaves.", expected=len(proof.leaf_indexes), found=len(lines))
+        raise MismatchError(
+            "there are not as many seals as leaves.", expected=len(proof.leaf_indexes), found=len(lines)
+        )
     if proof.tree_size != size:
         raise MismatchError("the proof is for another tree size.", expected=size, found=proof.tree_size)
     leaves = list(zip(proof.leaf_indexes, map(merkle.leaf_hash, lines), strict=True))
@@ -158,4 +162,3 @@ def _decode(data: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise MalformedError(f"not a proof: {error}.") from None
-

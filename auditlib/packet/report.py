@@ -25,7 +25,11 @@ def render_report(
 ) -> bytes:
     """packet.json's content, its digest, the payload files and the figures (SVG made by this library) -> the page."""
     environment = Environment(
-        loader=PackageLoader("auditlib.packet"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("auditlib.packet"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["sign"] = lambda value: _SIGNS.get(value, value)
     environment.filters["words"] = lambda name: str(name).replace("_", " ")

@@ -25,9 +25,7 @@ from auditlib.formats.event import Event
 
 MAX_REJECT_BYTES = 1024 * 1024  # bytes kept verbatim of one reject; of more, size and SHA-256 alone
 
-Progress: TypeAlias = Callable[
-    [int, int], None
-]  # (bytes of stored files done, bytes in all), after each file
+Progress: TypeAlias = Callable[[int, int], None]  # (bytes of stored files done, bytes in all), after each file
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -111,9 +109,7 @@ def _cloudtrail(paths: Paths, *, progress: Progress | None = None) -> Iterator[I
     return cloudtrail.read(paths, progress=progress)
 
 
-FORMATS: dict[str, Reader] = {
-    "cloudtrail": _cloudtrail
-}  # the FORMAT of `auditlib import`, each loaded when used
+FORMATS: dict[str, Reader] = {"cloudtrail": _cloudtrail}  # the FORMAT of `auditlib import`, each loaded when used
 
 
 def reader(name: str) -> Reader:

@@ -46,9 +46,7 @@ from auditlib.sources.files import FOREIGN, LOG, Found, LogFile, find
 
 REDACTED = "[redacted]"
 MAX_NESTING = 100  # levels of one record; deeper is no log that any service wrote
-MARKER_BYTES = (
-    160  # canonical bytes; a marker for omitted data is shorter, so smaller parts are never replaced
-)
+MARKER_BYTES = 160  # canonical bytes; a marker for omitted data is shorter, so smaller parts are never replaced
 
 # CIS AWS Foundations 4.1 counts "*UnauthorizedOperation" and "AccessDenied*". The others are what single
 # services call the same: SNS AuthorizationError, Cognito NotAuthorized, EC2 AuthFailure, VpceAccessDenied.
@@ -327,9 +325,7 @@ def _actor(identity: dict[str, Any], record: dict[str, Any]) -> Actor:
     else:
         actor_type, actor_id = "user" if kind == "AWSAccount" else "anonymous", account
     if not actor_id:
-        raise MalformedError(
-            "it has no identity; an action without an actor is a finding.", where="userIdentity"
-        )
+        raise MalformedError("it has no identity; an action without an actor is a finding.", where="userIdentity")
     return Actor(actor_id, _session(identity), actor_type)
 
 
@@ -370,9 +366,7 @@ def _target(record: dict[str, Any], service: str, action: str) -> Target:
             continue
         for source, below in zip(sources, nested, strict=True):
             found = _identifier(source.get(key))
-            if (
-                found is None and kind.rsplit(".", 1)[-1] in noun
-            ):  # inside a list only what the event is about
+            if found is None and kind.rsplit(".", 1)[-1] in noun:  # inside a list only what the event is about
                 found = _identifier(below.get(key))
             if found is not None:
                 return Target(found, kind)
@@ -396,11 +390,7 @@ def _resource(resources: Any) -> Target | None:
     for arn, kind in arns.items():
         if not any(other.startswith(arn + "/") for other in arns):
             parts = kind.split("::") if isinstance(kind, str) else []
-            if (
-                len(parts) == 3
-                and parts[0] == "AWS"
-                and all(re.fullmatch(r"[A-Za-z0-9]{1,40}", p) for p in parts)
-            ):
+            if len(parts) == 3 and parts[0] == "AWS" and all(re.fullmatch(r"[A-Za-z0-9]{1,40}", p) for p in parts):
                 return Target(arn, f"aws.{parts[1].lower()}.{snake_case(parts[2])}")
             return Target(arn, _arn_type(arn) or "aws.resource")
     return None
@@ -534,9 +524,7 @@ def _fit(context: dict[str, Any]) -> None:
             items = list(node.items()) if isinstance(node, dict) else list(enumerate(node))
             key, value = max(items, key=lambda item: len(canonical(item[1])))
             size = len(canonical(value))
-            inner = (
-                list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-            )
+            inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
             largest = max((len(canonical(item)) for item in inner), default=0)
             if largest <= MARKER_BYTES or largest * 2 < size:
                 break
@@ -670,9 +658,7 @@ def _clean_dict(
         found: Any = item
         if plain in extra:
             found = _hide(item, references=False)
-        elif (
-            rule == _SECRET or (named and plain in _VALUE_KEYS) or (rule == _ACCESS and isinstance(item, str))
-        ):
+        elif rule == _SECRET or (named and plain in _VALUE_KEYS) or (rule == _ACCESS and isinstance(item, str)):
             found = _hide(item)
         else:
             if kept is not None and plain in kept:

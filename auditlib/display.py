@@ -1,0 +1,128 @@
+"""How the command line shows things to people: tables, colours, progress. What a record says stays text."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from auditlib.findings import CHECKS, Finding, Report, duration, moment
+from auditlib.formats.times import from_datetime
+
+OUT = Console(highlight=False, soft_wrap=False)
+ERR = Console(stderr=True, highlight=False)
+_SIGNS = {"error": ("✗", "bold red"), "warning": ("!", "yellow"), "info": ("i", "cyan")}
+_COLUMNS = {"occurred (UTC)": 19, "actor": 0, "action": 0, "target": 0, "outcome": 7, "recorded after": 0}  # widths
+
+
+def plain(value: Any) -> Text:
+    """A value as text that no terminal takes for a command: control and formatting characters are shown escaped."""
+    text = "" if value is None else str(value)
+    return Text("".join(c if unicodedata.category(c)[0] != "C" else c.encode("unicode_escape").decode() for c in text))
+
+
+@contextmanager
+def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on standard error while it is a terminal; the function takes (done, total)."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    columns = (TextColumn(what), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=ERR, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def show_report(report: Report, headline: str) -> None:
+    """A verification: the sentence, the checks, the findings, what was not checked."""
+    OUT.print(Text(headline, style="bold green" if report.ok else "bold red"))
+    OUT.print()
+    checks = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for number, says in CHECKS.items():
+        sign, style = _state(number, report)
+        checks.add_row(
+            Text(sign, style=style), Text(str(number)), Text(says), Text(_count(number, report), style=style)
+        )
+    OUT.print(checks)
+    if report.checkpoint:
+        key = report.checkpoint.signers[0] if report.checkpoint.signers else "?"
+        confirmed = "confirmed by you" if report.key_confirmed else "found in the vault, not confirmed"
+        OUT.print(
+            Text(f"\ncheckpoint {report.checkpoint.size}, root {report.checkpoint.root.hex()}\nkey {key} ({confirmed})")
+        )
+    show_findings(report.findings)
+    show_unchecked(report.unchecked)
+
+
+def show_findings(findings: Iterable[Finding]) -> None:
+    """Each finding: where, what, expected and found."""
+    for finding in findings:
+        sign, style = _SIGNS[finding.severity]
+        line = Text.assemble((f"\n{sign} check {finding.check}  ", style), plain(finding.object))
+        OUT.print(line)
+        OUT.print(Text("  ").append_text(plain(finding.message)))
+        for name, value in (("expected", finding.expected), ("found", finding.found)):
+            if value:
+                OUT.print(Text(f"  {name:<9}", style="dim").append_text(plain(value)))
+
+
+def show_unchecked(unchecked: Iterable[str]) -> None:
+    """What was not checked, and why."""
+    OUT.print(Text("\nNot checked", style="bold"))
+    for sentence in unchecked:
+        OUT.print(Text("  - ").append_text(plain(sentence)))
+
+
+def show_events(table: pa.Table, total: int, lag: str) -> None:
+    """Events as a table that fits, and what was left out."""
+    shown = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name, width in _COLUMNS.items():
+        right = "right" if name == "recorded after" else "left"
+        shown.add_column(name, overflow="fold", justify=right, no_wrap=bool(width), min_width=width)  # type: ignore[arg-type]
+    for row in table.to_pylist():
+        occurred, recorded = from_datetime(row["occurred_at"]), from_datetime(row["recorded_at"])
+        shown.add_row(
+            moment(occurred).replace("T", " ").removesuffix("Z"),
+            plain(f"{row['actor_type']}:{row['actor_id']}"),
+            plain(row["action"]),
+            plain(f"{row['target_type']}:{row['target_id']}"),
+            Text(row["outcome"], style="" if row["outcome"] == "success" else "yellow"),
+            f"{'-' if occurred > recorded else ''}{duration(recorded - occurred)}",
+        )
+    if total:
+        OUT.print(shown)
+    more = f", the first {table.num_rows} shown; use --format csv or -o FILE for all" if total > table.num_rows else ""
+    OUT.print(Text(f"{total:,} event{'' if total == 1 else 's'}{more}. {lag}", style="dim"))
+
+
+def show_pairs(pairs: Iterable[tuple[str, Any]]) -> None:
+    """Names and values, aligned."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for name, value in pairs:
+        table.add_row(Text(name, style="dim"), plain(value))
+    OUT.print(table)
+
+
+def _state(number: int, report: Report) -> tuple[str, str]:
+    severities = {finding.severity for finding in report.findings if finding.check == number}
+    for severity in ("error", "warning"):
+        if severity in severities:
+            return _SIGNS[severity]
+    if any(text.startswith(f"{number}:") for text in report.unchecked):
+        return "-", "dim"
+    return "✓", "green"
+
+
+def _count(number: int, report: Report) -> str:
+    count = sum(finding.check == number for finding in report.findings)
+    if number == 0 and not count and not report.key_confirmed:
+        return "the key is not confirmed"
+    return f"{count} finding{'' if count == 1 else 's'}" if count else ""
