@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from auditlib.errors import AuditlibError, MalformedError, MismatchError, UnavailableError
 
 if TYPE_CHECKING:
-    from auditlib.trail import Trail, open  # noqa: A004
+    from auditlib.trail import Trail, open
 
 __version__ = "0.1.0"
 __all__ = ["AuditlibError", "MalformedError", "MismatchError", "Trail", "UnavailableError", "__version__", "open"]

@@ -15,7 +15,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -38,11 +38,11 @@ app.add_typer(packet_app, name="packet")
 VaultArgument = Annotated[str, typer.Argument(envvar="AUDITLIB_VAULT", help="The vault: a path or file:// URL.")]
 VaultOption = Annotated[str, typer.Option("--vault", envvar="AUDITLIB_VAULT", help="The vault: a path or file:// URL.")]
 KeysOption = Annotated[
-    Optional[list[str]],
+    list[str] | None,
     typer.Option(
         "--key",
         envvar="AUDITLIB_KEY",
-        help="A verifier key you trust, or a file of them. Without it the vault's own is used, unconfirmed.",
+        help="A verifier key you trust, or a file of them; without it the vault's own is used, unconfirmed.",
     ),
 ]
 SigningOption = Annotated[Path, typer.Option("--key", envvar="AUDITLIB_SIGNING_KEY", help="The sealer's .key file.")]
@@ -58,7 +58,7 @@ def main() -> None:
         _show_error(error)
         code = error.exit_code
     except typer.TyperException as error:
-        error.show()
+        _say(f"auditlib: {error} Try --help.")
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         _say("stopped; what was sealed stays sealed.")
@@ -87,9 +87,8 @@ def keygen(
 
     key = SigningKey(check_name(origin), os.urandom(32))
     secret, public = write_key_files(key, output)
-    _say(
-        f"secret key  {secret}   (keep it with the sealer, and nowhere else)\nverifier    {public}   (give it to auditors by another way than the vault)"
-    )
+    _say(f"secret key  {secret}   (keep it with the sealer, and nowhere else)")
+    _say(f"verifier    {public}   (give it to auditors by another way than the vault)")
     print(key.verifier)
 
 
@@ -97,10 +96,10 @@ def keygen(
 def init(
     vault: VaultArgument,
     key: SigningOption,
-    origin: Annotated[Optional[str], typer.Option(help="The trail's name; it must be the key's.")] = None,
+    origin: Annotated[str | None, typer.Option(help="The trail's name; it must be the key's.")] = None,
     retention: Annotated[str, typer.Option(help="How long every object is kept: 7y, 2557d.")] = "7y",
     mode: Annotated[str, typer.Option(help="COMPLIANCE or GOVERNANCE.")] = "COMPLIANCE",
-    catalog: Annotated[Optional[Path], typer.Option(help="Your own actions, added to the built-in catalogue.")] = None,
+    catalog: Annotated[Path | None, typer.Option(help="Your own actions, added to the built-in catalogue.")] = None,
 ) -> None:
     """Make a new trail in a vault."""
     from auditlib.formats.document import Retention, check_retention
@@ -118,7 +117,7 @@ def init(
     _say(f"{signing.name}: a new trail in {vault}, kept for {kept.days:,} days ({kept.mode}).")
     if not store.lock_enforced:
         _say(
-            "This is a local directory: the retention lock is recorded, but nothing enforces it. Changes will show; they are not prevented."
+            "This is a local directory: the lock is recorded, not enforced. Changes will show; they are not prevented."
         )
     print(signing.verifier)
 
@@ -130,10 +129,10 @@ def import_(
     vault: VaultOption,
     key: SigningOption,
     rejects: Annotated[
-        Optional[Path], typer.Option(help="A new file for what could not become an event, verbatim.")
+        Path | None, typer.Option(help="A new file for what could not become an event, verbatim.")
     ] = None,
     actor: Annotated[
-        Optional[str], typer.Option(envvar="AUDITLIB_ACTOR", help="Who imports; default: the account's name.")
+        str | None, typer.Option(envvar="AUDITLIB_ACTOR", help="Who imports; default: the account's name.")
     ] = None,
     max_events: Annotated[int, typer.Option(min=1, max=1_048_576, help="Events a batch.")] = 50_000,
     as_json: JsonOption = False,
@@ -195,9 +194,7 @@ def verify(
     deep: Annotated[
         bool, typer.Option("--deep", help="Read every record (check 6) and the pipeline (check 9).")
     ] = False,
-    against: Annotated[
-        Optional[list[str]], typer.Option(help="An older checkpoint, or a packet that holds one.")
-    ] = None,
+    against: Annotated[list[str] | None, typer.Option(help="An older checkpoint, or a packet that holds one.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one a core where it pays.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -230,24 +227,24 @@ def query(
     vault: VaultArgument,
     key: KeysOption = None,
     kind: Annotated[
-        Optional[list[str]], typer.Option(help="Kind of action: grant, login, ... (see the catalogue).")
+        list[str] | None, typer.Option(help="Kind of action: grant, login, ... (see the catalogue).")
     ] = None,
-    action: Annotated[Optional[list[str]], typer.Option(help="An action or a glob like role.*")] = None,
-    actor: Annotated[Optional[list[str]], typer.Option(help="id or type:id, or a glob.")] = None,
-    target: Annotated[Optional[list[str]], typer.Option(help="id or type:id, or a glob.")] = None,
-    outcome: Annotated[Optional[list[str]], typer.Option(help="success, failure, denied.")] = None,
-    source: Annotated[Optional[list[str]], typer.Option(help="The source that recorded it, or a glob.")] = None,
+    action: Annotated[list[str] | None, typer.Option(help="An action or a glob like role.*")] = None,
+    actor: Annotated[list[str] | None, typer.Option(help="id or type:id, or a glob.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="id or type:id, or a glob.")] = None,
+    outcome: Annotated[list[str] | None, typer.Option(help="success, failure, denied.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="The source that recorded it, or a glob.")] = None,
     where: Annotated[
-        Optional[list[str]], typer.Option(metavar="KEY=VALUE", help="A value in the context; dotted keys.")
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A value in the context; dotted keys.")
     ] = None,
-    since: Annotated[Optional[str], typer.Option(help="Date or time, inclusive.")] = None,
-    until: Annotated[Optional[str], typer.Option(help="Date or time, exclusive.")] = None,
-    through: Annotated[Optional[str], typer.Option(help="Last day, inclusive.")] = None,
+    since: Annotated[str | None, typer.Option(help="Date or time, inclusive.")] = None,
+    until: Annotated[str | None, typer.Option(help="Date or time, exclusive.")] = None,
+    through: Annotated[str | None, typer.Option(help="Last day, inclusive.")] = None,
     tz: Annotated[str, typer.Option(help="The time zone in which days begin.")] = "UTC",
-    at: Annotated[Optional[int], typer.Option(help="Read at the checkpoint of this size.")] = None,
+    at: Annotated[int | None, typer.Option(help="Read at the checkpoint of this size.")] = None,
     count: Annotated[bool, typer.Option("--count", help="Print how many events answer.")] = False,
-    output_format: Annotated[Optional[str], typer.Option("--format", help="table, csv, jsonl, parquet, xlsx.")] = None,
-    output: Annotated[Optional[Path], typer.Option("-o", help="A new file; its ending chooses the format.")] = None,
+    output_format: Annotated[str | None, typer.Option("--format", help="table, csv, jsonl, parquet, xlsx.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", help="A new file; its ending chooses the format.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Choose events from a verified trail."""
@@ -289,7 +286,7 @@ def packet_build(
     vault: VaultOption,
     output: Annotated[Path, typer.Option("-o", help="A new folder, or a new .zip.")],
     parameter: Annotated[
-        Optional[list[str]], typer.Option("-p", metavar="NAME=VALUE", help="A parameter of the notebook.")
+        list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="A parameter of the notebook.")
     ] = None,
     key: KeysOption = None,
     as_json: JsonOption = False,

@@ -106,8 +106,10 @@ def show_events(table: pa.Table, total: int, lag: str) -> None:
 def show_pairs(pairs: Iterable[tuple[str, Any]]) -> None:
     """Names and values, aligned."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold")
     for name, value in pairs:
-        table.add_row(Text(name, style="dim"), plain(value))
+        table.add_row(name, plain(value))
     OUT.print(table)
 
 

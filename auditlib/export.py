@@ -27,7 +27,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # OWASP, CSV injection
 _EPOCH = datetime(1980, 1, 1, tzinfo=UTC)  # a fixed creation time, so that equal tables are equal files
 
 
-def export(batches: Iterable[pa.RecordBatch], path: Path, format: str | None, *, sheet: str) -> int:  # noqa: A002
+def export(batches: Iterable[pa.RecordBatch], path: Path, format: str | None, *, sheet: str) -> int:
     """Write a stream of Arrow batches to a new file; the format is given or the file's ending. Returns the rows.
 
     Raises MalformedError where the format is unknown or the file exists; nothing half-written stays.

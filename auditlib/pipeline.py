@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from auditlib.findings import Finding, duration, moment
 from auditlib.formats.event import source_name
-from auditlib.formats.times import DAY, SECOND
+from auditlib.formats.seal import Seal
+from auditlib.formats.times import DAY, SECOND, parse_canonical_time
 
 SILENCE = 4 * 3600 * SECOND  # microseconds without a record of a source before it is called silent
 AHEAD = 60 * SECOND  # microseconds by which occurred_at may pass recorded_at before a clock is called ahead
@@ -69,6 +70,18 @@ def observe(table: pa.Table) -> Pulse:
             joined.heartbeats = sum(found[source].heartbeats for source in names if source_name(source) == name)
         joined.first, joined.last = int(times[0]), int(times[-1])
         joined.silences = _silences(times)
+    return found
+
+
+def stated(seal: Seal) -> Pulse:
+    """What a seal alone says of a batch that is gone or cannot be read, so that its numbers are not called lost."""
+    found: Pulse = {}
+    for name, source in seal.sources.items():
+        for key in {name, source_name(name)}:
+            pulse = found.setdefault(key, _empty())
+            pulse.first, pulse.last = map(parse_canonical_time, seal.recorded)
+        if source.first_seq is not None and source.last_seq is not None:
+            found[name].numbers = [(source.first_seq, source.last_seq)]
     return found
 
 

@@ -230,7 +230,7 @@ def _texts(key: object, value: Any) -> tuple[str, ...]:
 
 
 def _like(name: str, pattern: str) -> bool:
-    return name == pattern or ("*" in pattern or "?" in pattern) and fnmatchcase(name, pattern.replace("[", "[[]"))
+    return name == pattern or (("*" in pattern or "?" in pattern) and fnmatchcase(name, pattern.replace("[", "[[]")))
 
 
 def _any(parts: list[str]) -> str:

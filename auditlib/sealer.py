@@ -452,7 +452,7 @@ def _memory_finding(last: Checkpoint, size: int) -> Finding:
 
 def _rows_that_fit(table: pa.Table, most: int) -> int:
     """How many rows, from the first, make one batch within every limit."""
-    rows = min(most, table.num_rows)
+    rows: int = min(most, table.num_rows)
     sources = pc.index_in(table.column("source"), pc.unique(table.column("source")))
     if pc.max(sources).as_py() >= MAX_SOURCES:
         rows = min(rows, int(pc.index(sources, MAX_SOURCES).as_py()))

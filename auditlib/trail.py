@@ -50,7 +50,7 @@ _LAG = "(epoch_us(recorded_at) - epoch_us(occurred_at)) / 1e6 AS recorded_after_
 _COLUMNS = ", ".join(SCHEMA.names)
 
 
-def open(vault: str | Path, *, keys: Keys = None, at: int | None = None, catalog: Path | None = None) -> Trail:  # noqa: A001
+def open(vault: str | Path, *, keys: Keys = None, at: int | None = None, catalog: Path | None = None) -> Trail:
     """Open a vault and make checks 0 to 4.
 
     `keys`: verifier keys or files of them that you trust; without any, those found in the vault are used and stay
@@ -280,7 +280,7 @@ class Selection:
         condition, values = self.filter.sql()
         return in_utc(self.trail.scan(self.seals, _COLUMNS, f"{condition} LIMIT {int(rows)}", values).to_arrow_table())
 
-    def export(self, path: str | Path, format: str | None = None) -> int:  # noqa: A002
+    def export(self, path: str | Path, format: str | None = None) -> int:
         """Write the events to a new file as csv, jsonl (canonical records), parquet or xlsx; returns their number."""
         return exports.export(self.batches(), Path(path), format, sheet="events")
 

@@ -125,7 +125,7 @@ def _readable(add: Callable[[str, object, object], None]) -> Iterator[None]:
     """Whatever cells an evil batch holds (no text, no time, nested or large past all bounds), a finding and no crash."""
     try:
         yield
-    except (pa.ArrowException, ArithmeticError, MemoryError, RecursionError, ValueError) as error:
+    except (AuditlibError, pa.ArrowException, ArithmeticError, MemoryError, RecursionError, ValueError) as error:
         add(f"its cells cannot be read: {str(error)[:200]}", "valid text and times", type(error).__name__)
 
 
@@ -247,7 +247,8 @@ def _check_batches(
             progress(done, total)
     if deep:
         _check_ids_across(history, seals, results)
-        history.findings.extend(pipeline.judge(result.pulse for result in results if result.pulse))
+        pulses = (result.pulse or pipeline.stated(seal) for seal, result in zip(seals, results, strict=True))
+        history.findings.extend(pipeline.judge(pulses))
 
 
 def _results(
@@ -267,7 +268,8 @@ def _expire(result: BatchResult, seal: Seal, history: History, now: int) -> Batc
     """A batch that is gone after its own lock ended is expired (information), not missing (DESIGN 4.6)."""
     document = history.document_of(seal)
     if document and result.findings == [_missing_batch(seal)]:
-        ends = parse_time(seal.sealed_at) + document.retention.days * DAY
+        # Not before the last record either: who signs a seal could date it back to be rid of its batch.
+        ends = max(parse_time(seal.sealed_at), parse_time(seal.recorded[1])) + document.retention.days * DAY
         if ends < now:
             message = f"the batch has expired: its retention ended at {format_time(ends)}."
             result.findings[:] = [Finding(5, "info", seal.batch.object, message, "", "no object")]
@@ -362,7 +364,9 @@ def _check_pages(history: History) -> None:
         by_page.setdefault(entry.seal.sequence // layout.PAGE, []).append(entry.data)
     for key in sorted(key for key in history.stored if key.startswith(layout.PAGES)):
         page = layout.number_of("page", key)
-        expected = b"".join(data + b"\n" for data in by_page.get(page, [])) if page is not None else b""
+        if page is None:
+            continue  # reported as what it is
+        expected = b"".join(data + b"\n" for data in by_page.get(page, []))
         try:
             found = history.vault.get(key, max(len(expected), 1))
         except UnavailableError as error:

@@ -6,6 +6,7 @@ field number -> (type, value), a list is (element type, values), so that what is
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -163,3 +164,8 @@ def write(table: pa.Table, metadata: dict[str, str], **options: Any) -> bytes:
     return data
 
 
+
+
+def base64_of(data: bytes) -> str:
+    """As auditlib.nodes is written."""
+    return base64.b64encode(data).decode()

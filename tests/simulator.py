@@ -53,7 +53,7 @@ EVIL_KEY = SigningKey(ORIGIN, bytes(range(32, 64)))  # an intruder's, under the 
 KEYS = {"own": KEY, "evil": EVIL_KEY}
 START = parse_time("2026-03-01T22:00:00Z")  # the first record; the trail crosses a midnight
 NOW = START + 2 * DAY  # when verification happens
-STEP = 60 * SECOND  # between two records
+STEP = 120 * SECOND  # between two records
 RETENTION = Retention(2557, "COMPLIANCE")
 CATALOG = parse_catalog((Path(sealing.__file__).parent / "catalog.toml").read_bytes())
 APP, IDP, CLOUD = "billing-api/7f3a", "idp/a1", "import:cloudtrail:42"
@@ -447,6 +447,7 @@ class Tamper:
         data = evil_parquet(parsed.table, parsed.blind, footer[NODES_NAME].decode(), **options)
         size = int.from_bytes(data[-8:-4], "little")
         body, foot = data[: -8 - size], data[-8 - size :]
+        assert b"billing-api" in foot or options
         self._store(batch, _with_data(encoded, body + foot.replace(b"billing-api", b"zzzzzzz-api"), batch), ["all"])
 
     def wreck(self, batch: int, column: str, value: Any, kind: str = "text") -> None:

@@ -31,7 +31,7 @@ METADATA = {
 }  # auditlib.blind and auditlib.nodes, as encode_batch wrote them
 
 
-def refused(data: bytes, message: str = "") -> None:
+def refused(data: bytes, message: str | None = None) -> None:
     """Refused by the footer's own check and by parse_batch, and not because it is broken altogether."""
     with pytest.raises(MalformedError, match=message):
         check_footer(data)
@@ -285,7 +285,7 @@ METADATAS: dict[str, dict[str, str]] = {
     "a blind that is no hex": METADATA | {"auditlib.blind": "zz" * 32},
     "a blind beyond ASCII": METADATA | {"auditlib.blind": "٠" * 64},
     "nodes that are no base64": METADATA | {"auditlib.nodes": "*" * 128},
-    "nodes with spare bits": METADATA | {"auditlib.nodes": "A" * 127 + "B"},
+    "nodes with a line break": METADATA | {"auditlib.nodes": "A" * 64 + "\n" + "A" * 64},
     "a node too few": METADATA | {"auditlib.nodes": "A" * 84},
     "a node too many": METADATA | {"auditlib.nodes": METADATA["auditlib.nodes"] + "A" * 43 + "="},
     "half a node": METADATA | {"auditlib.nodes": METADATA["auditlib.nodes"] + "AAAA"},

@@ -24,7 +24,7 @@ from auditlib.trail import open as open_trail
 __all__ = ["Answer", "RoleGrants", "open", "role_grants"]
 
 
-def open(at: int | None = None) -> Trail:  # noqa: A001
+def open(at: int | None = None) -> Trail:
     """The trail of `AUDITLIB_VAULT`, read with the key(s) of `AUDITLIB_KEY` at checkpoint `at` (None: the newest)."""
     vault = os.environ.get("AUDITLIB_VAULT")
     if not vault:

@@ -15,7 +15,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 BLUE, VERMILION, GREY, INK = "#0072B2", "#D55E00", "#8A8F98", "#333a45"
-_STYLE = {
+_STYLE: Any = {
     "svg.hashsalt": "auditlib",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -63,9 +63,9 @@ def timeline(
         axes.set_yticks([-place for place in places], [f"{label}  ({len(times)})" for label, times, _ in lanes])
         axes.set_ylim(-len(lanes) + 0.5, 0.5)
         axes.set_xlim(*span)  # type: ignore[arg-type]
-        locator = AutoDateLocator(tz="UTC")
+        locator = AutoDateLocator(tz="UTC")  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz="UTC"))
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz="UTC"))  # type: ignore[no-untyped-call]
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color=GREY, alpha=0.25, linewidth=0.6)

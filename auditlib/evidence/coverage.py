@@ -29,7 +29,7 @@ _STATEMENT = f"""
            count_if(epoch_us(t) - epoch_us(before) > {SILENCE}) AS silences,
            arg_max(before, epoch_us(t) - epoch_us(before)) AS silent_from,
            arg_max(t, epoch_us(t) - epoch_us(before)) AS silent_until
-    FROM gaps GROUP BY name ORDER BY name"""
+    FROM gaps GROUP BY name ORDER BY name"""  # noqa: S608 - constants of this module alone
 
 
 def coverage(trail: Trail, since: int | None, until: int | None) -> pd.DataFrame:

@@ -135,15 +135,16 @@ class _Check:
 
     def _packet(self, raw: bytes) -> dict[str, Any]:
         where = "data/packet.json"
+        packet: dict[str, Any] = {}
         with self._noting(2, where):
-            packet = parse_json(raw)
-            if not isinstance(packet, dict) or packet.get("format") != PACKET_FORMAT:
+            found = parse_json(raw)
+            if not isinstance(found, dict) or found.get("format") != PACKET_FORMAT:
                 raise MalformedError(f"this version reads packets of format {PACKET_FORMAT!r}.")
+            packet = found
             if canonical(packet) != raw:
                 self.findings.append(Finding(2, "error", where, "packet.json is not written canonically (RFC 8785)."))
             self._hashes(packet.get("files"))
-            return packet
-        return {}
+        return packet
 
     def _hashes(self, stated: Any) -> None:
         if not isinstance(stated, dict):

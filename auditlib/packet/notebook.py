@@ -106,7 +106,8 @@ def clean(notebook: Any) -> bytes:
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": _KERNEL},
         "language_info": {"name": "python"},
     }
-    return (nbformat.writes(notebook, version=nbformat.NO_CONVERT) + "\n").encode()
+    text: str = nbformat.writes(notebook, version=nbformat.NO_CONVERT)  # type: ignore[no-untyped-call]
+    return text.encode() + b"\n"
 
 
 def _value(name: str, text: str, default: str) -> Any:
