@@ -8,10 +8,10 @@ KEY    := data-samples/sample.vkey
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fix samples bench lock clean
+.PHONY: help demo test lint fix samples notebooks bench lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.ready ## from the sample vault to a checked evidence packet
 	@rm -rf build/role-grants
@@ -42,6 +42,12 @@ fix: $(VENV)/.ready ## repair what ruff can repair
 
 samples: $(VENV)/.ready ## make the sample vault again
 	$(BIN)/python data-samples/generate.py
+
+notebooks: export AUDITLIB_VAULT := $(CURDIR)/$(SAMPLE)
+notebooks: export AUDITLIB_KEY := $(CURDIR)/$(KEY)
+notebooks: $(VENV)/.ready ## run every notebook on the sample vault and keep its outputs
+	$(BIN)/jupyter nbconvert --log-level=ERROR --to notebook --execute --inplace \
+	    --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 bench: $(VENV)/.ready ## measure; writes benchmarks/results.json
 	$(BIN)/python -m benchmarks

@@ -154,14 +154,17 @@ def _silent(source: str, pulse: SourcePulse) -> Finding:
         9,
         "warning" if pulse.heartbeats else "info",
         source,
-        f"no record of {source} for {len(pulse.silences)} span(s) of more than {duration(SILENCE)}: {shown}{more}.{proof}",
+        f"no record of {source} for {len(pulse.silences)} span(s) of more than {duration(SILENCE)}: "
+        f"{shown}{more}.{proof}",
         f"a record within {duration(SILENCE)}",
         f"{len(pulse.silences)} silence(s)",
     )
 
 
 def _lost(source: str, pulse: SourcePulse) -> list[Finding]:
-    gaps = [(low + 1, high - 1) for (_, low), (high, _) in zip([(0, 0), *pulse.numbers], pulse.numbers)]
+    gaps = [
+        (low + 1, high - 1) for (_, low), (high, _) in zip([(0, 0), *pulse.numbers[:-1]], pulse.numbers, strict=True)
+    ]
     gaps = [(first, last) for first, last in gaps if last >= first]
     findings = []
     if gaps:
@@ -172,7 +175,8 @@ def _lost(source: str, pulse: SourcePulse) -> list[Finding]:
                 9,
                 "warning",
                 source,
-                f"{count:,} sequence number(s) of {source} never arrived: {shown}{' ...' if len(gaps) > _SHOWN else ''}.",
+                f"{count:,} sequence number(s) of {source} never arrived: "
+                f"{shown}{' ...' if len(gaps) > _SHOWN else ''}.",
                 "numbers without gaps from 1",
                 f"{count} missing",
             )

@@ -185,11 +185,19 @@ class Sealer:
         return added
 
     def flush(self, closing: Record | None = None) -> None:
-        """Seal everything that waits; a `closing` record goes into the same batch as the last of it."""
+        """Seal everything that waits; a `closing` record goes into the same batch as the last of it.
+
+        Raises MalformedError, and seals nothing, where the closing record is invalid or its id is taken.
+        """
         most = self._max_events
         if closing is not None:
-            self._wait(table_of([closing]))
-            most += 1
+            table, where = table_of([closing]), f"closing record ({closing.event.event_id})"
+            for _, message in faults(table, self.catalog):
+                raise MalformedError(message, where=where)
+            if self._sift(table)[1] != Added(new=1):
+                raise MalformedError("an event of this id was recorded before.", where=where)
+            self._wait(table)
+            most = min(most + 1, MAX_BATCH_EVENTS)
         while self._waiting.num_rows:
             self._seal_waiting(most)
 

@@ -10,6 +10,7 @@ answer is chosen from the seals' ranges and counts; that rests on the sealer's w
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -44,10 +45,13 @@ Keys = str | Path | VerifierKey | Iterable[str | Path | VerifierKey] | None
 
 SQL_MEMORY = "4GB"  # for one statement of the user's own
 SQL_SECONDS = 60  # before a statement of the user's own is stopped
+SQL_RESULT_BYTES = 1024 * 1024 * 1024  # of the answer to one statement of the user's own
 ROWS_A_BATCH = 65_536  # rows of a result held at a time while it streams
 _PREVIEW_ROWS = 20  # rows a notebook shows of a selection
 _LAG = "(epoch_us(recorded_at) - epoch_us(occurred_at)) / 1e6 AS recorded_after_seconds"
 _COLUMNS = ", ".join(SCHEMA.names)
+_SELECT_NODES = ("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE")  # what a SELECT is made of
+_TABLE_FUNCTIONS = ("generate_series", "json_each", "json_tree", "range", "unnest")  # those that reach nothing else
 
 
 def open(vault: str | Path, *, keys: Keys = None, at: int | None = None, catalog: Path | None = None) -> Trail:
@@ -161,7 +165,7 @@ class Trail:
     def sql(self, statement: str) -> Answer:
         """One SELECT of your own over the view `events`, in a jail: no file, no network, no settings, 60 seconds."""
         paths = self.files.paths(self.seals)
-        jail = _connect(memory_limit=SQL_MEMORY)
+        jail = _connect(memory_limit=SQL_MEMORY, temp_directory="")  # a folder to spill into could be written to
         try:
             _check_select(jail, statement)
             jail.execute(f"CREATE VIEW events AS SELECT * FROM ({self._source(paths, self.seals)})")
@@ -171,7 +175,7 @@ class Trail:
             stop = threading.Timer(SQL_SECONDS, jail.interrupt)
             stop.start()
             try:
-                return Answer(in_utc(jail.sql(statement).to_arrow_table()))
+                return Answer(in_utc(_bounded(jail.sql(statement).to_arrow_reader(ROWS_A_BATCH))))
             except duckdb.InterruptException:
                 raise UnavailableError(f"the statement ran past {SQL_SECONDS} s and was stopped.") from None
             except (duckdb.Error, pa.ArrowException) as error:
@@ -367,12 +371,59 @@ def _connect(**config: str) -> duckdb.DuckDBPyConnection:
 
 
 def _check_select(database: duckdb.DuckDBPyConnection, statement: str) -> None:
+    """One SELECT, and so is every part of it: the body of a CTE may be a COPY, and query() takes a statement as text."""
     try:
+        text = statement.encode()
         statements = database.extract_statements(statement)
-    except duckdb.Error as error:
+        single = len(statements) == 1 and statements[0].type == duckdb.StatementType.SELECT and b"\0" not in text
+        parsed = json.loads(_one(database, "SELECT json_serialize_sql(?)", statement)) if single else {"error": True}
+    except (duckdb.Error, UnicodeEncodeError) as error:
         raise MalformedError(str(error).splitlines()[0], where="sql") from None
-    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+    except RecursionError:
+        raise MalformedError("the statement is nested too deeply.", where="sql") from None
+    if parsed["error"]:
         raise MalformedError("give exactly one SELECT over the view events.", where="sql")
+    parts = list(_parts(parsed["statements"]))
+    known = {"events"} | {entry["key"].lower() for part in parts for entry in part.get("cte_map", {}).get("map", ())}
+    for part in parts:
+        kind = str(part.get("type", ""))
+        if kind.endswith("_NODE") and kind not in _SELECT_NODES:
+            raise MalformedError("give exactly one SELECT over the view events.", where="sql")
+        if kind == "BASE_TABLE" and part["table_name"].lower() not in known:
+            raise MalformedError(f"{part['table_name']!r} is not here; only the view events is.", where="sql")
+        if kind == "TABLE_FUNCTION" and part["function"]["function_name"].lower() not in _TABLE_FUNCTIONS:
+            raise MalformedError(
+                f"{part['function']['function_name']}() is not allowed here; only the view events can be read.", where="sql"
+            )
+
+
+def _parts(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a parsed statement, however deep."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield value
+        if isinstance(value, dict | list):
+            waiting.extend(value.values() if isinstance(value, dict) else value)
+
+
+def _one(database: duckdb.DuckDBPyConnection, statement: str, value: str) -> str:
+    ((text,),) = database.execute(statement, [value]).fetchall()
+    return str(text)
+
+
+def _bounded(reader: pa.RecordBatchReader) -> pa.Table:
+    """A stream as a table, as long as it stays within SQL_RESULT_BYTES."""
+    batches, size = [], 0
+    for batch in reader:
+        batches.append(batch)
+        size += batch.nbytes
+        if size > SQL_RESULT_BYTES:
+            raise MalformedError(
+                f"the answer is larger than {SQL_RESULT_BYTES // 2**20:,} MiB.", where="sql", remedy="Ask for less."
+            )
+    return pa.Table.from_batches(batches, reader.schema)
 
 
 def _literal(values: list[Any]) -> str:

@@ -122,7 +122,7 @@ def check_batch(data: bytes, seal: Seal, catalog: Catalog | None, key: bytes) ->
 
 @contextmanager
 def _readable(add: Callable[[str, object, object], None]) -> Iterator[None]:
-    """Whatever cells an evil batch holds (no text, no time, nested or large past all bounds), a finding and no crash."""
+    """Whatever cells an evil batch holds (no text, no time, too large, too deep): a finding and no crash."""
     try:
         yield
     except (AuditlibError, pa.ArrowException, ArithmeticError, MemoryError, RecursionError, ValueError) as error:
@@ -413,5 +413,6 @@ def sentence(report: Report) -> str:
     age = report.age_seconds or 0
     return (
         f"{report.events:,} events in {report.seals:,} sealed batches of {report.origin}: no gap or alteration was "
-        f"detected in what was recorded. Last sealed {report.last_sealed_at}, {duration(age * 1_000_000)} before this check."
+        f"detected in what was recorded. Last sealed {report.last_sealed_at}, "
+        f"{duration(age * 1_000_000)} before this check."
     )

@@ -164,8 +164,6 @@ def write(table: pa.Table, metadata: dict[str, str], **options: Any) -> bytes:
     return data
 
 
-
-
 def base64_of(data: bytes) -> str:
     """As auditlib.nodes is written."""
     return base64.b64encode(data).decode()

@@ -7,11 +7,12 @@
 Nothing here reads a clock or draws randomness: the same calls give the same bytes.
 """
 
+# ruff: noqa: A002 - a step of a case.toml names its `object`
 from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,8 @@ from auditlib.formats.batch import (
     BLIND_NAME,
     NODES_NAME,
     EncodedBatch,
-    counts_of,
     encode_batch,
     parse_batch,
-    sources_of,
-    time_range,
 )
 from auditlib.formats.catalog import Catalog, parse_catalog
 from auditlib.formats.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
@@ -40,7 +38,7 @@ from auditlib.formats.columns import SCHEMA, SLICE
 from auditlib.formats.document import Document, Retention, document_bytes, document_hash
 from auditlib.formats.event import Actor, Event, Receipt, Record, Target
 from auditlib.formats.keys import SigningKey
-from auditlib.formats.seal import NO_PREVIOUS, Batch, Seal, parse_seal, seal_bytes, seal_hash, sign_seal
+from auditlib.formats.seal import NO_PREVIOUS, Seal, parse_seal, seal_bytes, seal_hash, sign_seal
 from auditlib.formats.times import DAY, SECOND, format_time, parse_canonical_time, parse_time
 from auditlib.state import SealerState
 from auditlib.vault import MAX_DOCUMENT_BYTES, ExistsError, Stored, Vault
@@ -77,9 +75,7 @@ def record(number: int, **changes: Any) -> Record:
         outcome=changes.get("outcome", "success" if number % 5 else "denied"),
         target=Target(f"u_{2000 + number % 11}", "user"),
     )
-    receipt = Receipt(
-        changes.get("recorded_at", at), changes.get("source", source), changes.get("source_seq", seq)
-    )
+    receipt = Receipt(changes.get("recorded_at", at), changes.get("source", source), changes.get("source_seq", seq))
     return Record(event, receipt)
 
 
@@ -414,7 +410,7 @@ class Tamper:
         self.sign(start + 1 if checkpoints == "all" else len(seals), key)
 
     def sign(self, start: int, key: str = "own", claim: int = 0, origin: str = ORIGIN) -> None:
-        """The key holder signs the checkpoints of size `start` and up again; or one over `claim` seals there are not."""
+        """The key holder signs the checkpoints from size `start` on again; or one over `claim` seals."""
         leaves = [merkle.leaf_hash(seal_bytes(seal)) for seal in self.seals()]
         for size in (claim,) if claim else range(start, len(leaves) + 1):
             note = sign_checkpoint(origin, size, merkle.root(leaves[:size]), [KEYS[key]])
@@ -538,5 +534,3 @@ def _changed(seal: Seal, field: str, value: Any) -> Seal:
 def checkpoint_of(vault: Vault, size: int, key: SigningKey = KEY) -> Checkpoint:
     """A checkpoint that an auditor kept."""
     return parse_checkpoint(vault.get(layout.checkpoint_key(size)), [key.verifier])
-
-

@@ -90,7 +90,7 @@ def test_a_note_with_one_changed_byte_is_refused(at: int) -> None:
         line("wïtness", b"k" * 68),
         line("w", b"k" * 68) * 1500,
     ],
-    ids="short three cosignature long same-name same-hash beyond-ascii many".split(),
+    ids=["short", "three", "cosignature", "long", "same-name", "same-hash", "beyond-ascii", "many"],
 )
 def test_lines_of_unknown_keys_are_ignored_whatever_their_length(extra: bytes) -> None:
     """A witness's cosignature, or a key's name or hash alone, neither helps nor hurts, before or after ours."""
@@ -149,7 +149,7 @@ TEXTS = {
     "a leading zero": "acme.example/audit\n043\n{root}\n",
     "a sign": "acme.example/audit\n+43\n{root}\n",
     "a negative size": "acme.example/audit\n-1\n{root}\n",
-    "other digits": "acme.example/audit\n٤٣\n{root}\n",
+    "other digits": "acme.example/audit\n\u0664\u0663\n{root}\n",
     "a space behind the size": "acme.example/audit\n43 \n{root}\n",
     "a size of 5,000 digits": "acme.example/audit\n" + "9" * 5000 + "\n{root}\n",
     "a root of 31 bytes": "acme.example/audit\n43\n" + base64.b64encode(bytes(31)).decode() + "\n",

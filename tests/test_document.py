@@ -79,7 +79,9 @@ def test_a_document_that_cannot_be_true_is_refused(change: dict[str, Any]) -> No
         parse_document(rfc8785.dumps(document))
 
 
-@pytest.mark.parametrize("spell", [json.dumps, lambda value: rfc8785.dumps(value).decode() + "\n", lambda value: "[" * 9999])
+@pytest.mark.parametrize(
+    "spell", [json.dumps, lambda value: rfc8785.dumps(value).decode() + "\n", lambda value: "[" * 9999]
+)
 def test_a_document_in_another_spelling_is_refused(spell: Any) -> None:
     """Seals name a document by its hash: one document, one spelling."""
     with pytest.raises(MalformedError):

@@ -127,7 +127,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "an action of 129 characters": changed(action="a." + "b" * 127),
     "an action with a newline at its end": changed(action="role.grant\n"),
     "an action beyond ASCII": changed(action="rôle.grant"),
-    "an action in other digits": changed(action="role.grant٣"),
+    "an action in other digits": changed(action="role.grant\u0663"),
     "an unknown outcome": changed(outcome="ok"),
     "an empty event id": changed(event_id=""),
     "an event id of 129 characters": changed(event_id="e" * 129),
@@ -232,7 +232,7 @@ def test_a_source_sequence_counts_from_one(seq: Any) -> None:
 def test_a_receipt_is_canonical(receipt: Receipt) -> None:
     """Source and time of a receipt obey the same rules as the event's."""
     record = Record(parse_event(EXAMPLE), receipt)
-    with pytest.raises(MalformedError, match="^receipt"):
+    with pytest.raises(MalformedError, match=r"^receipt"):
         check_record(record)
     with pytest.raises(MalformedError):
         parse_record(record_bytes(record))
@@ -246,7 +246,9 @@ def test_a_receipt_is_canonical(receipt: Receipt) -> None:
         lambda text: text.replace(":17", ":17.0"),
         lambda text: text.replace('"role', '"\\u0072ole'),
         lambda text: text.replace("07Z", "07.000000Z"),
-        lambda text: text.replace('"granted_role":"admin","ip":"203.0.113.40"', '"ip":"203.0.113.40","granted_role":"admin"'),
+        lambda text: text.replace(
+            '"granted_role":"admin","ip":"203.0.113.40"', '"ip":"203.0.113.40","granted_role":"admin"'
+        ),
         lambda text: text.replace('"type":"user"}},"receipt"', '"type":"user"},"x":1},"receipt"'),
     ],
 )
@@ -282,8 +284,24 @@ time_texts = st.builds(
     st.integers(0, 32).map(lambda day: f"{day:02}"),
     st.sampled_from("TTTTTt "),
     *(st.integers(0, top).map(lambda number: f"{number:02}") for top in (24, 60, 60)),
-    st.sampled_from(["", "", ".5", ".000000", ".123456", ".1234569", ".", ".0000009", ",5", ".٣"]),
-    st.sampled_from(["Z", "Z", "+00:00", "-00:00", "+01:00", "-23:59", "+24:00", "+01:60", "", "z", "+0100", "Z\n", "+٠١:٠٠"]),
+    st.sampled_from(["", "", ".5", ".000000", ".123456", ".1234569", ".", ".0000009", ",5", ".\u0663"]),
+    st.sampled_from(
+        [
+            "Z",
+            "Z",
+            "+00:00",
+            "-00:00",
+            "+01:00",
+            "-23:59",
+            "+24:00",
+            "+01:60",
+            "",
+            "z",
+            "+0100",
+            "Z\n",
+            "+\u0660\u0661:\u0660\u0660",
+        ]
+    ),
 )
 
 

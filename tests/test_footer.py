@@ -56,7 +56,7 @@ def test_what_the_tools_rewrite_unchanged_is_accepted() -> None:
         ("a bloom filter", {"bloom_filter_options": {"event_id": {"ndv": 1000, "fpp": 0.05}}}),
         ("a sort order", {"sorting_columns": [pq.SortingColumn(1)]}),
     ],
-    ids="statistics one-column page-index bloom sorted".split(),
+    ids=["statistics", "one-column", "page-index", "bloom", "sorted"],
 )
 def test_what_an_engine_skips_rows_by_is_refused(message: str, options: dict[str, Any]) -> None:
     """Written by pyarrow itself, and readable by it."""
@@ -77,6 +77,17 @@ def test_statistics_that_pyarrow_itself_passes_over_are_refused() -> None:
     assert found[0] is not None
     assert found[1] is None
     refused(disguised, "column statistics")
+
+
+@pytest.mark.xfail(reason="formats/footer.py reads no page headers; no engine is known that skips by these")
+def test_statistics_that_only_the_page_headers_hold_are_refused() -> None:
+    """Written with statistics, then taken out of the footer: each page still states its least and greatest."""
+
+    def strip(footer: Fields) -> None:
+        for chunk in pt.chunks(footer):
+            pt.column(chunk).pop(12, None)
+
+    refused(pt.with_footer(pt.write(TABLE, METADATA, write_statistics=True), strip), "statistics")
 
 
 def on_chunk(change: Callable[[Fields], Any]) -> Callable[[Fields], None]:
@@ -172,8 +183,8 @@ def test_a_footer_that_says_more_than_it_may_is_refused(message: str, lie: Calla
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"PAR1", b"PAR1PAR1", b"PAR1\0\0\0\0PAR1", DATA[:-1], DATA[1:], DATA + b"\0", DATA[:-4] + b"PARE", b"PARE" + DATA[4:],
-        DATA[:-8] + (2**32 - 1).to_bytes(4, "little") + b"PAR1", DATA[:-8] + bytes(4) + b"PAR1",
+        b"", b"PAR1", b"PAR1PAR1", b"PAR1\0\0\0\0PAR1", DATA[:-1], DATA[1:], DATA + b"\0", DATA[:-4] + b"PARE",
+        b"PARE" + DATA[4:], DATA[:-8] + (2**32 - 1).to_bytes(4, "little") + b"PAR1", DATA[:-8] + bytes(4) + b"PAR1",
         DATA[:-8] + (len(DATA) - 11).to_bytes(4, "little") + b"PAR1", DATA[:100] + DATA[-8:],
         pt.join(pt.split(DATA)[0], pt.split(DATA)[1] + b"\0"), pt.join(pt.split(DATA)[0], pt.split(DATA)[1][:-1]),
         pt.join(pt.split(DATA)[0], pt.split(DATA)[1][1:]), pt.join(b"PAR1", b"\0"),
@@ -283,7 +294,7 @@ METADATAS: dict[str, dict[str, str]] = {
     "a blind of 31 bytes": METADATA | {"auditlib.blind": "00" * 31},
     "a blind of 33 bytes": METADATA | {"auditlib.blind": "00" * 33},
     "a blind that is no hex": METADATA | {"auditlib.blind": "zz" * 32},
-    "a blind beyond ASCII": METADATA | {"auditlib.blind": "٠" * 64},
+    "a blind beyond ASCII": METADATA | {"auditlib.blind": "\u0660" * 64},
     "nodes that are no base64": METADATA | {"auditlib.nodes": "*" * 128},
     "nodes with a line break": METADATA | {"auditlib.nodes": "A" * 64 + "\n" + "A" * 64},
     "a node too few": METADATA | {"auditlib.nodes": "A" * 84},

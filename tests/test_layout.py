@@ -54,24 +54,39 @@ def test_every_key_that_is_built_is_parsed_and_safe(number: int, recorded: int) 
 
 
 WRONG = {
-    "trail": ["trail/0.json", "trail/0000000.json", "trail/٠٠٠٠٠٠.json", "trail/000000.json\n", "trail/000000.JSON"],
+    "trail": [
+        "trail/0.json",
+        "trail/0000000.json",
+        "trail/\u0660\u0660\u0660\u0660\u0660\u0660.json",
+        "trail/000000.json\n",
+        "trail/000000.JSON",
+    ],
     "catalog": [f"catalogs/{SHA.upper()}.toml", f"catalogs/{SHA[:-1]}.toml", f"catalogs/{SHA}.toml/x"],
     "batch": [
         "batches/recorded_date=2026-03-01/42-0123456789abcdef.parquet",
         "batches/recorded_date=2026-02-30/000000000042-0123456789abcdef.parquet",
         "batches/recorded_date=1969-12-31/000000000042-0123456789abcdef.parquet",
-        "batches/recorded_date=2026-03-٠١/000000000042-0123456789abcdef.parquet",
+        "batches/recorded_date=2026-03-\u0660\u0661/000000000042-0123456789abcdef.parquet",
         "batches/recorded_date=2026-03-01/000000000042-0123456789ABCDEF.parquet",
         "batches/recorded_date=2026-03-01/x/000000000042-0123456789abcdef.parquet",
     ],
     "seal": [
         "seals/000001/000000000042.json",
         "seals/000000/000000001024.json",
-        "seals/٠٠٠٠٠٠/000000000000.json",
+        "seals/\u0660\u0660\u0660\u0660\u0660\u0660/000000000000.json",
         "seals/000000/000000000042.json.bak",
     ],
-    "checkpoint": ["checkpoints/000000/000000000000", "checkpoints/000000/000000001025", "checkpoints/000001/000000001024"],
-    "page": ["pages/٠٠٠٠٠٠.jsonl", "pages/000000.json", "pages/0000000.jsonl", "x/pages/000000.jsonl"],
+    "checkpoint": [
+        "checkpoints/000000/000000000000",
+        "checkpoints/000000/000000001025",
+        "checkpoints/000001/000000001024",
+    ],
+    "page": [
+        "pages/\u0660\u0660\u0660\u0660\u0660\u0660.jsonl",
+        "pages/000000.json",
+        "pages/0000000.jsonl",
+        "x/pages/000000.jsonl",
+    ],
 }
 
 
@@ -87,7 +102,7 @@ def test_a_key_that_nobody_builds_has_no_number(kind: str, key: str) -> None:
     st.sampled_from([layout.trail_key(5), layout.catalog_key(SHA), layout.batch_key(5, 0, SHA)])
     | st.sampled_from([layout.seal_key(5), layout.checkpoint_key(5), layout.page_key(5)]),
     st.integers(0, 80),
-    st.text("0123456789/.-= ٠é\nax", max_size=3),
+    st.text("0123456789/.-= \u0660é\nax", max_size=3),
 )
 def test_a_key_that_has_a_number_is_the_one_built_from_it(kind: str, key: str, at: int, junk: str) -> None:
     """Whatever is parsed is built again to the same text."""
@@ -109,9 +124,9 @@ def test_a_key_that_has_a_number_is_the_one_built_from_it(kind: str, key: str, a
 
 @pytest.mark.parametrize(
     "key",
-    ["", "/", "/etc/passwd", "a//b", "a/", "../a", "a/../b", "a/..", ".", "..", "a/./b", "./a", "a\\..\\b", "a\0b"]
-    + ["a b", "a\nb", "a\n", "é", "a/\x7f", "x" * 1025, "C:\\x", "\u2024\u2024/a", "．．/a"],
-)
+    ["", "/", "/etc/passwd", "a//b", "a/", "../a", "a/../b", "a/..", ".", "..", "a/./b", "./a", "a\\..\\b", "a\0b",
+     "a b", "a\nb", "a\n", "é", "a/\x7f", "x" * 1025, "C:\\x", "\u2024\u2024/a", "\uff0e\uff0e/a"],
+)  # fmt: skip
 def test_a_key_that_leaves_its_folder_is_refused(key: str) -> None:
     """Traversal, absolute paths, odd characters: none becomes a file name."""
     with pytest.raises(MalformedError, match="object key"):

@@ -149,7 +149,9 @@ CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
     "an upper-case hash": put("batch", "root", to="B" * 64),
     "a hash of 63 digits": put("previous", to="0" * 63),
     "a hash with a newline": put("trail", to="c" * 64 + "\n"),
-    "another object": put("batch", "object", to="batches/recorded_date=2026-03-01/000000000042-" + "0" * 16 + ".parquet"),
+    "another object": put(
+        "batch", "object", to="batches/recorded_date=2026-03-01/000000000042-" + "0" * 16 + ".parquet"
+    ),
     "an object of another day": put("batch", "object", to=SEAL.batch.object.replace("03-01", "03-02")),
     "an object of another sequence": put("batch", "object", to=SEAL.batch.object.replace("42-", "43-")),
     "an object outside": put("batch", "object", to="../" + SEAL.batch.object),

@@ -204,7 +204,7 @@ def test_a_damaged_index_is_an_outage_with_a_sentence(memory):
     memory.seal(1)
     memory.state.ids.write_bytes(b"no database at all" * 100)
     before = snapshot(memory.vault)
-    with pytest.raises(UnavailableError, match="ids.sqlite"), memory.sealer():
+    with pytest.raises(UnavailableError, match=r"ids\.sqlite"), memory.sealer():
         pass
     assert snapshot(memory.vault) == before
 
@@ -213,6 +213,14 @@ def test_the_same_id_from_another_source_is_another_event(memory):
     """Ids are unique per source, not in the world."""
     with memory.sealer() as sealer:
         assert sealer.add([record(1), record(1, source="idp/b2"), record(1, source=APP)]) == Added(new=3)
+
+
+def test_a_repeat_is_found_whatever_the_length_of_its_neighbours(memory):
+    """Ids are looked up by digests; a longer id beside one must not change it."""
+    with memory.sealer() as sealer:
+        sealer.add([record(1)])
+        sealer.flush()
+        assert sealer.add([record(1), record(2, event_id="x" * 120)]) == Added(new=1, repeats=1)
 
 
 @pytest.mark.parametrize("where", ["one call", "waiting", "sealed"])
@@ -284,6 +292,20 @@ def test_an_invalid_record_is_refused_and_none_of_its_call_is_taken(memory, bad,
         sealer.flush()
         assert sealer.add([record(1)]) == Added(new=1)
     assert snapshot(memory.vault) == before
+
+
+@pytest.mark.parametrize("bad", [record(0, context={}), record(1), record(1, actor_id="u_mallory")])
+def test_a_closing_record_passes_the_same_checks(memory, bad):
+    """It is a record like any other: nothing is sealed around a bad one, and what waits goes on waiting."""
+    before = snapshot(memory.vault)
+    with memory.sealer(max_events=3) as sealer:
+        sealer.add(records(3))
+        with pytest.raises(MalformedError, match="closing record"):
+            sealer.flush(bad)
+        assert snapshot(memory.vault) == before
+        sealer.flush(record(3))
+    assert sizes(memory) == [4]
+    assert memory.verify(deep=True).findings == ()
 
 
 def refused(trail, error=MismatchError, key=KEY, match=None):

@@ -7,7 +7,7 @@
     unchecked = ["..."]    # each must stand in a sentence of `unchecked`
     [[steps]]              # a method of simulator.Tamper, and its arguments
     do = "edit"
-    [[findings]]           # all there are, as a set of (check, severity); every object fits a glob, every glob an object
+    [[findings]]           # all there are, as a set of (check, severity); objects and globs fit one another
     check = 6
 
 The folders in cases/benign/ look alarming and are no error.
@@ -57,9 +57,7 @@ def test_exactly_what_was_done_is_found(sound, copy, folder):
     expected = case.get("findings", [])
     assert {(f.check, f.severity) for f in report.findings} == {(f["check"], f["severity"]) for f in expected}, told
     for finding in report.findings:
-        globs = [
-            f["object"] for f in expected if (f["check"], f["severity"]) == (finding.check, finding.severity)
-        ]
+        globs = [f["object"] for f in expected if (f["check"], f["severity"]) == (finding.check, finding.severity)]
         assert any(fnmatch.fnmatchcase(finding.object, glob) for glob in globs), told
     for f in expected:
         found = [g.object for g in report.findings if (g.check, g.severity) == (f["check"], f["severity"])]

@@ -68,11 +68,11 @@ def test_what_is_no_plain_file_is_refused_without_hanging(local, tmp_path, what)
 def test_refusing_a_folder_leaks_no_descriptor(local):
     """Verification of a vault full of folders must not run out of files."""
     (local.root / KEY).mkdir(parents=True)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(20):
         with pytest.raises(MismatchError):
             local.get(KEY)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 @pytest.mark.parametrize("what", ["link", "loop"])
@@ -99,9 +99,8 @@ def test_a_file_in_a_folders_place_is_a_mismatch_and_no_outage(local):
 
 def test_file_names_that_are_no_text_are_listed_as_text(local):
     """A report with a lone surrogate could not be printed or written as JSON."""
-    os.mkdir(os.fsencode(local.root) + b"/seals")
-    with open(os.fsencode(local.root) + b"/seals/\xff\xfe.json", "wb"):
-        pass
+    (local.root / "seals").mkdir()
+    (local.root / os.fsdecode(b"seals/\xff\xfe.json")).write_bytes(b"")
     (entry,) = local.list()
     assert entry.key.encode() == rb"seals/\xff\xfe.json"
 
@@ -140,8 +139,9 @@ from auditlib.vault.local import LocalVault
 LocalVault({root!r}).put({key!r}, b"x" * 3_000_000)
 """
 KILLED_AT = {
-    "flushing": "fsync = os.fsync\nos.fsync = lambda descriptor: (\n"
-    "    fsync(descriptor) if os.path.isdir(f'/proc/self/fd/{descriptor}') else (print('here', flush=True), time.sleep(60))\n)",
+    "flushing": "def fsync(descriptor):\n"
+    "    if os.path.isfile(f'/proc/self/fd/{descriptor}'): print('here', flush=True), time.sleep(60)\n"
+    "os.fsync = fsync",
     "linking": "os.link = lambda *names: (print('here', flush=True), time.sleep(60))",
     "tidying": "link = os.link\nos.link = lambda *names: (link(*names), print('here', flush=True), time.sleep(60))",
 }

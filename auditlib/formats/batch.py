@@ -42,8 +42,10 @@ BLIND_NAME, NODES_NAME = b"auditlib.blind", b"auditlib.nodes"
 _MAX_MIXED_BYTES = MAX_NAME_CHARS + 1 + MAX_EVENT_ID_CHARS  # bytes of source, newline and event_id
 COMPRESSION_LEVEL = 9  # zstd; smaller than 3 by a tenth, and writing is not where the time goes
 
-# Encodings chosen for size: sorted-ish numbers as deltas, ids with a shared front as shared fronts.
+# Encodings chosen for size, then for speed of reading: numbers in near order as deltas, ids as shared fronts, contexts
+# without a dictionary (few repeat, and zstd finds those that do).
 _ENCODINGS = {
+    "context": "DELTA_LENGTH_BYTE_ARRAY",
     "event_id": "DELTA_BYTE_ARRAY",
     "occurred_at": "DELTA_BINARY_PACKED",
     "recorded_at": "DELTA_BINARY_PACKED",
@@ -167,7 +169,7 @@ def counts_of(table: pa.Table) -> Counts:
 def sources_of(table: pa.Table) -> dict[str, Source]:
     """Events and least and greatest sequence number by source."""
     grouped = (
-        table.select(["source", "source_seq"])
+        pa.table({"source": table.column("source").cast(pa.binary()), "source_seq": table.column("source_seq")})
         .group_by("source")
         .aggregate([([], "count_all"), ("source_seq", "min"), ("source_seq", "max")])
     )
@@ -175,7 +177,7 @@ def sources_of(table: pa.Table) -> dict[str, Source]:
         *(grouped.column(name).to_pylist() for name in ("source", "count_all", "source_seq_min", "source_seq_max")),
         strict=True,
     )
-    return {name: Source(events, first, last) for name, events, first, last in sorted(rows)}
+    return {_text(name): Source(events, first, last) for name, events, first, last in sorted(rows)}
 
 
 def time_range(table: pa.Table, column: str) -> tuple[str, str]:
@@ -184,14 +186,19 @@ def time_range(table: pa.Table, column: str) -> tuple[str, str]:
     return format_time(span["min"]), format_time(span["max"])
 
 
+def _text(cell: bytes) -> str:
+    """What a hostile file holds instead of UTF-8 becomes a name that no seal can state, and no error."""
+    return cell.decode(errors="replace")
+
+
 def _least(table: pa.Table, column: str) -> int:
     return int(pc.min(table.column(column).cast(pa.int64())).as_py())
 
 
 def _counted(column: pa.ChunkedArray) -> dict[str, int]:
     found: Counter[str] = Counter()
-    for pair in pc.value_counts(column).to_pylist():
-        found[pair["values"]] += pair["counts"]
+    for pair in pc.value_counts(column.cast(pa.binary())).to_pylist():
+        found[_text(pair["values"])] += pair["counts"]
     return dict(sorted(found.items()))
 
 
@@ -250,9 +257,12 @@ def _mix(ids: pa.Array, key: bytes) -> np.ndarray[Any, np.dtype[np.uint64]]:
     words = np.frombuffer(padded.buffers()[2], np.uint64, len(ids) * width // 8).reshape(len(ids), -1)
     odd = np.frombuffer(key, np.uint64) | np.uint64(1)
     mixed: np.ndarray[Any, np.dtype[np.uint64]] = lengths.astype(np.uint64) * odd[0]
+    shortest = int(lengths.min(initial=0))
     for column in range(words.shape[1]):
-        mixed = (mixed ^ words[:, column]) * odd[1 + column % 3]
-        mixed ^= mixed >> np.uint64(32)
-        mixed *= odd[0]  # without it two ids that differ in a few high bits collide under every other key
-        mixed ^= mixed >> np.uint64(32)
+        step = (mixed ^ words[:, column]) * odd[1 + column % 3]
+        step ^= step >> np.uint64(32)
+        step *= odd[0]  # without it two ids that differ in a few high bits collide under every other key
+        step ^= step >> np.uint64(32)
+        # Only an id's own words count, and not the padding that its longest neighbour asks for.
+        mixed = step if shortest > 8 * column else np.where(lengths > 8 * column, step, mixed)
     return mixed

@@ -11,9 +11,9 @@ which is why `context` is checked by parsing and re-encoding every row. Everythi
 from __future__ import annotations
 
 import re
+import re
 from collections.abc import Iterator, Sequence
 from hashlib import sha256, shake_256
-from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -28,6 +28,7 @@ from auditlib.formats.event import (
     ACTOR_TYPES,
     MAX_CONTEXT_BYTES,
     MAX_CONTEXT_DEPTH,
+    MAX_EVENT_ID_CHARS,
     MAX_ID_BYTES,
     OUTCOMES,
     Actor,
@@ -68,9 +69,11 @@ SCHEMA = pa.schema(
 _ODD_CONTEXT = r"[\[:,]-?[0-9]+[.eE]|[\[:,]-?[0-9]{16}|[^\x00-\x7f](?:[^\"\\]|\\.)*\":|\\u0000|\{\"\$enc\":|[\x00]"
 _NEEDS_ESCAPE = r'["\\\x00-\x1f]'  # RFC 8785 3.2.2.2
 _ESCAPE = re.compile(_NEEDS_ESCAPE.encode())
+_ODD_OR_NESTED = _ODD_CONTEXT + r"|(?s:.)[\[{]"
 _NAME_RULE = r"\A[a-z0-9_.:/-]{1,128}\z"
 _ACTION_RULE = r"\A[a-z0-9_:/-]+(?:\.[a-z0-9_:/-]+)+\z"
-_EVENT_ID_RULE = r"\A[!-~]{1,128}\z"
+
+_ESCAPED = re.compile(rb'["\\\x00-\x1f]')  # RFC 8785 3.2.2.2
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -120,43 +123,28 @@ def record_at(table: pa.Table, row: int) -> Record:
     return Record(event, Receipt(format_time(cells["recorded_at"]), cells["source"], cells["source_seq"]))
 
 
-def record_texts(table: pa.Table) -> pa.Array:
-    """A table -> its canonical records as one binary array (at most 2 GiB: pass slices)."""
+def record_texts(table: pa.Table, before: pa.Array | bytes = b"") -> pa.Array:
+    """A table -> its canonical records as one binary array (at most 2 GiB: pass slices), each after `before`.
+
+    Every part of the join costs as much as a short string, so that a column of few values carries the keys around it.
+    """
     cells = {name: _one_chunk(table.column(name)) for name in SCHEMA.names}
-    quoted = {name: _escaped(cells[name]) for name in ("actor_id", "actor_session", "event_id", "target_id")}
-    session = pc.if_else(
-        pc.is_null(quoted["actor_session"]),
-        b"null",
-        _join(b'"', pc.fill_null(quoted["actor_session"], b""), b'"'),
-    )
-    seq = pc.fill_null(cells["source_seq"].cast(pa.string()), "null").cast(pa.binary())
     return _join(
-        b'{"event":{"action":"',
-        _raw(cells["action"]),
-        b'","actor":{"id":"',
-        quoted["actor_id"],
-        b'","session":',
-        session,
-        b',"type":"',
-        _raw(cells["actor_type"]),
-        b'"},"context":',
+        before,
+        _framed(cells["action"], b'{"event":{"action":"', b'","actor":{"id":"'),
+        _escaped(cells["actor_id"]),
+        _framed(cells["actor_session"], b'","session":"', b'","type":"', null=b'","session":null,"type":"'),
+        _framed(cells["actor_type"], b"", b'"},"context":'),
         _raw(cells["context"]),
         b',"event_id":"',
-        quoted["event_id"],
-        b'","occurred_at":"',
-        time_texts(cells["occurred_at"]),
-        b'","outcome":"',
-        _raw(cells["outcome"]),
-        b'","target":{"id":"',
-        quoted["target_id"],
-        b'","type":"',
-        _raw(cells["target_type"]),
-        b'"}},"receipt":{"recorded_at":"',
-        time_texts(cells["recorded_at"]),
-        b'","source":"',
-        _raw(cells["source"]),
-        b'","source_seq":',
-        seq,
+        _escaped(cells["event_id"]),
+        time_texts(cells["occurred_at"], b'","occurred_at":"'),
+        _framed(cells["outcome"], b'","outcome":"', b'","target":{"id":"'),
+        _escaped(cells["target_id"]),
+        _framed(cells["target_type"], b'","type":"', b'"}},"receipt":'),
+        time_texts(cells["recorded_at"], b'{"recorded_at":"'),
+        _framed(cells["source"], b'","source":"', b'","source_seq":'),
+        pc.fill_null(cells["source_seq"].cast(pa.string()), "null").cast(pa.binary()),
         b"}}",
     )
 
@@ -174,38 +162,37 @@ def leaf_hashes(table: pa.Table, blinds: bytes) -> list[bytes]:
         prefix = np.zeros((part.num_rows, 1 + ROW_BLIND_BYTES), np.uint8)  # RFC 6962 2.1: leaf prefix 0x00
         mine = blinds[start * ROW_BLIND_BYTES : (start + part.num_rows) * ROW_BLIND_BYTES]
         prefix[:, 1:] = np.frombuffer(mine, np.uint8).reshape(-1, ROW_BLIND_BYTES)
-        entries = _join(_fixed(prefix), record_texts(part))
-        data = memoryview(entries.buffers()[2])
-        offsets = np.frombuffer(entries.buffers()[1], np.int32)[: part.num_rows + 1].tolist()
-        leaves.extend([sha256(data[low:high]).digest() for low, high in pairwise(offsets)])
+        entries = record_texts(part, before=_fixed(prefix))
+        leaves.extend([sha256(entry).digest() for entry in entries.to_pylist()])
     return leaves
 
 
-def time_texts(times: pa.Array) -> pa.Array:
-    """timestamp[us, UTC] within 1970 to 9999 -> canonical time texts, as binary."""
+def time_texts(times: pa.Array, before: bytes = b"") -> pa.Array:
+    """timestamp[us, UTC] within 1970 to 9999 -> canonical time texts, as binary, each after `before`."""
     micros = np.asarray(times.cast(pa.int64()))
     days, rest = np.divmod(micros, DAY)
     distinct, place = np.unique(days, return_inverse=True)
     names = np.datetime_as_string(distinct.astype("datetime64[D]")).astype("S10")
     seconds, fraction = np.divmod(rest, SECOND)
-    text = np.full((len(micros), 27), ord("Z"), np.uint8)
+    start = len(before)
+    whole_text = np.empty((len(micros), start + 27), np.uint8)
+    whole_text[:, :start] = np.frombuffer(before, np.uint8)
+    text = whole_text[:, start:]  # YYYY-MM-DDThh:mm:ss.ffffffZ
     text[:, :10] = names.view(np.uint8).reshape(-1, 10)[place]
     text[:, 10] = ord("T")
     for at, value in ((11, seconds // 3600), (14, seconds // 60 % 60), (17, seconds % 60)):
         text[:, at : at + 2] = _DIGITS2[value]
     text[:, 13] = text[:, 16] = ord(":")
-    whole = fraction == 0
-    if whole.all():
-        text[:, 19] = ord("Z")
-        return _fixed(np.ascontiguousarray(text[:, :20]))
     text[:, 19] = ord(".")
     text[:, 20:23] = _DIGITS3[fraction // 1000]
     text[:, 23:26] = _DIGITS3[fraction % 1000]
+    text[:, 26] = ord("Z")
+    whole = fraction == 0
     if not whole.any():
-        return _fixed(text)
-    short = np.ascontiguousarray(text[:, :20])
-    short[:, 19] = ord("Z")
-    return pc.if_else(pa.array(whole), _fixed(short), _fixed(text))
+        return _fixed(whole_text)
+    short = np.ascontiguousarray(whole_text[:, : start + 20])
+    short[:, start + 19] = ord("Z")
+    return _fixed(short) if whole.all() else pc.if_else(pa.array(whole), _fixed(short), _fixed(whole_text))
 
 
 def faults(table: pa.Table, catalog: Catalog) -> Iterator[tuple[int, str]]:
@@ -252,7 +239,7 @@ def _sound(part: pa.Table, catalog: Catalog) -> bool:
         and _all_match(cells["source"].dictionary, _NAME_RULE)
         and set(cells["actor_type"].dictionary.to_pylist()) <= set(ACTOR_TYPES)
         and set(cells["outcome"].dictionary.to_pylist()) <= set(OUTCOMES)
-        and _all_match(cells["event_id"], _EVENT_ID_RULE)
+        and _visible(cells["event_id"])
         and all(_good_ids(cells[name]) for name in ("actor_id", "actor_session", "target_id"))
         and all(_within(cells[name], 0, LATEST) for name in ("occurred_at", "recorded_at"))
         and _within(cells["source_seq"], 1, MAX_INTEGER)
@@ -270,9 +257,7 @@ def _contexts_sound(contexts: pa.Array, actions: pa.DictionaryArray, catalog: Ca
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return False
     again = [_encode(value) for value in values]
-    brackets = pc.add(pc.count_substring(contexts, "{"), pc.count_substring(contexts, "["))
-    odd = pc.or_(pc.match_substring_regex(contexts, _ODD_CONTEXT), pc.greater(brackets, MAX_CONTEXT_DEPTH))
-    for row in np.flatnonzero(np.asarray(odd)).tolist():
+    for row in np.flatnonzero(_odd(contexts)).tolist():
         try:
             again[row] = canonical(check_context(parse_json(texts[row])))
         except MalformedError:
@@ -291,12 +276,30 @@ def _all_match(texts: pa.Array, rule: str) -> bool:
     return bool(pc.all(pc.match_substring_regex(texts, rule)).as_py() in (True, None))
 
 
+def _odd(contexts: pa.Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """The contexts that the slow way must decide; nesting is counted only where there is any."""
+    odd = np.array(pc.match_substring_regex(contexts, _ODD_OR_NESTED))
+    rows = np.flatnonzero(odd)
+    some = contexts.take(pa.array(rows))
+    brackets = pc.add(pc.count_substring(some, "{"), pc.count_substring(some, "["))
+    odd[rows] = pc.or_(pc.match_substring_regex(some, _ODD_CONTEXT), pc.greater(brackets, MAX_CONTEXT_DEPTH))
+    return odd
+
+
 def _good_ids(ids: pa.Array) -> bool:
     lengths = pc.min_max(pc.binary_length(ids)).as_py()
     if lengths["min"] is None:
         return True
-    odd = pc.any(pc.match_substring(ids, "\0")).as_py()
-    return lengths["min"] >= 1 and lengths["max"] <= MAX_ID_BYTES and not odd
+    return lengths["min"] >= 1 and lengths["max"] <= MAX_ID_BYTES and bool(_bytes(ids).all())
+
+
+def _visible(ids: pa.Array) -> bool:
+    """Event ids: 1 to 128 visible ASCII characters (DESIGN 4.1)."""
+    lengths = pc.min_max(pc.binary_length(ids)).as_py()
+    if not lengths["min"] >= 1 or lengths["max"] > MAX_EVENT_ID_CHARS:
+        return False
+    text = _bytes(ids)
+    return bool(text.min() >= ord("!") and text.max() <= ord("~"))
 
 
 def _within(values: pa.Array, low: int, high: int) -> bool:
@@ -306,15 +309,32 @@ def _within(values: pa.Array, low: int, high: int) -> bool:
 
 def _escaped(texts: pa.Array) -> pa.Array:
     """The inside of each JSON string, as binary; nulls stay null."""
-    odd = pc.match_substring_regex(texts, _NEEDS_ESCAPE)
-    if not pc.any(odd).as_py():
+    text = _bytes(texts)
+    if not ((text < ord(" ")) | (text == ord('"')) | (text == ord("\\"))).any():
         return _raw(texts)
-    # Byte by byte: what is escaped is ASCII, and a cell that is no UTF-8 (a fault, found elsewhere) has a leaf too.
-    return pa.array([text and _ESCAPE.sub(_escape, text) for text in _raw(texts).to_pylist()], pa.binary())
+    cells = _raw(texts).to_pylist()
+    return pa.array([None if cell is None else _ESCAPED.sub(_escape, cell) for cell in cells], pa.binary())
 
 
 def _escape(match: re.Match[bytes]) -> bytes:
-    return canonical(match[0].decode())[1:-1]
+    return canonical(match.group().decode())[1:-1]
+
+
+def _framed(texts: pa.Array, before: bytes, after: bytes, null: bytes | None = None) -> pa.Array:
+    """`before`, each text escaped, `after`; `null` in place of all three. Worked out once a distinct text."""
+    coded = texts if isinstance(texts, pa.DictionaryArray) else texts.dictionary_encode()
+    values = _join(before, _escaped(coded.dictionary), after)
+    framed = values.take(coded.indices)
+    return framed if null is None else pc.fill_null(framed, null)
+
+
+def _bytes(texts: pa.Array) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The UTF-8 bytes of all values, one after the other, without a copy."""
+    _, offsets, data = texts.buffers()
+    edges = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    if data is None or edges[0] == edges[-1]:
+        return np.empty(0, np.uint8)
+    return np.frombuffer(data, np.uint8)[edges[0] : edges[-1]]
 
 
 def _raw(texts: pa.Array) -> pa.Array:

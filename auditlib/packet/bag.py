@@ -7,17 +7,20 @@ Everything read from a bag is hostile: names, sizes, links and zip members are j
 
 from __future__ import annotations
 
+import lzma
 import re
 import secrets
 import shutil
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from auditlib.errors import MalformedError, MismatchError, UnavailableError
+from auditlib.errors import AuditlibError, MalformedError, MismatchError, UnavailableError
 from auditlib.formats.layout import check_key
 
 BAGIT = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"  # RFC 8493 2.1.1
@@ -26,7 +29,16 @@ TRANSMITTAL = "transmittal.json"  # signed on its own, listed in no manifest (DE
 MAX_FILES = 10_000  # files in a packet
 MAX_FILE_BYTES = 1024 * 1024 * 1024  # bytes of one file
 MAX_PACKET_BYTES = 4 * 1024 * 1024 * 1024  # bytes of all files
+# What the zipfile module lets through where a zip is damaged or hostile: ValueError and IndexError by its parsing,
+# RuntimeError for encryption, NotImplementedError (one of those) for methods it does not know.
+_ZIP_ERRORS = (
+    *(zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, IndexError, OverflowError),
+    *(struct.error, zlib.error, lzma.LZMAError),
+)
 _LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
+MAX_RATIO = 200  # bytes out of one byte deflated; evidence packs 3 to 20 times, a bomb up to 1,032 times
+_MIN_DEFLATED = 1024  # bytes; below it any ratio is harmless
+_ENCRYPTED = 0x1 | 0x40  # APPNOTE 4.4.4: bits 0 and 6
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say
 
 
@@ -45,11 +57,14 @@ class Bag:
         if self.sizes[name] > limit:
             raise MalformedError(f"{self.sizes[name]:,} bytes; at most {limit:,} are read.", where=name)
         if isinstance(self._source, Path):
-            return (self._source / name).read_bytes()
+            try:
+                return (self._source / name).read_bytes()
+            except OSError as error:
+                raise UnavailableError(f"cannot be read ({error.strerror}).", where=name) from None
         try:
             with self._source.open(self._prefix + name) as member:
                 data = member.read(limit + 1)
-        except (zipfile.BadZipFile, OSError, EOFError) as error:
+        except _ZIP_ERRORS as error:
             raise MismatchError(f"the zip is damaged: {error}.", where=name) from None
         if len(data) != self.sizes[name]:
             raise MismatchError("the zip states another size.", where=name, expected=self.sizes[name], found=len(data))
@@ -63,35 +78,53 @@ def open_bag(path: Path) -> Iterator[Bag]:
         yield Bag(_folder_sizes(path), path)
     elif path.is_file():
         try:
-            with zipfile.ZipFile(path) as archive:
-                sizes, prefix = _zip_sizes(archive)
-                yield Bag(sizes, archive, prefix)
-        except zipfile.BadZipFile:
+            archive = zipfile.ZipFile(path)
+        except _ZIP_ERRORS:
             raise MalformedError(
                 "neither a folder nor a zip.", where=str(path), remedy="Give the packet's path."
             ) from None
+        with archive:
+            sizes, prefix = _zip_sizes(archive)
+            yield Bag(sizes, archive, prefix)
     else:
         raise MalformedError("there is no such packet.", where=str(path), remedy="Give a folder or a .zip.")
 
 
-def check_manifests(bag: Bag) -> Iterator[MismatchError]:
+def check_manifests(bag: Bag) -> Iterator[AuditlibError]:
     """Every way in which the bag is not what its manifests say: files missing, left over, or changed."""
     for manifest, payload in ((MANIFEST, True), (TAGMANIFEST, False)):
-        listed = read_manifest(bag, manifest)
+        try:
+            listed = read_manifest(bag, manifest)
+        except AuditlibError as error:
+            yield error
+            continue
         for name, expected in listed.items():
             if name not in bag.sizes:
                 yield MismatchError("a file of the packet is missing.", where=name, expected=expected, found="no file")
                 continue
-            found = sha256(bag.read(name)).hexdigest()
+            try:
+                found = sha256(bag.read(name)).hexdigest()
+            except AuditlibError as error:
+                yield error
+                continue
             if found != expected:
                 yield MismatchError("a file of the packet was changed.", where=name, expected=expected, found=found)
+            if name.startswith("data/") is not payload:
+                yield MismatchError("the file stands in the wrong manifest.", where=name, found=manifest)
         present = {name for name in bag.sizes if name.startswith("data/") is payload}
         for name in sorted(present - set(listed) - {TAGMANIFEST, TRANSMITTAL}):
             yield MismatchError(
                 "a file was added that no manifest lists.", where=name, expected="no file", found="a file"
             )
-    if bag.sizes.get(DECLARATION) is None or bag.read(DECLARATION, 4096) != BAGIT:
+    for name in bag.sizes:  # a listed fetch.txt would have other tools load files from anywhere (RFC 8493 2.2.3)
+        if not name.startswith("data/") and name not in (DECLARATION, INFO, MANIFEST, TAGMANIFEST, TRANSMITTAL):
+            yield MismatchError("a packet has no such tag file.", where=name, expected="no file", found="a file")
+    if bag.sizes.get(DECLARATION) != len(BAGIT) or bag.read(DECLARATION) != BAGIT:
         yield MismatchError("bagit.txt does not declare BagIt 1.0.", where=DECLARATION)
+    payload_sizes = [size for name, size in bag.sizes.items() if name.startswith("data/")]
+    oxum = f"Payload-Oxum: {sum(payload_sizes)}.{len(payload_sizes)}"  # RFC 8493 2.2.2
+    if INFO not in bag.sizes or oxum.encode() not in bag.read(INFO).split(b"\n"):
+        yield MismatchError("bag-info.txt states another number of files or bytes.", where=INFO, expected=oxum)
 
 
 def read_manifest(bag: Bag, name: str) -> dict[str, str]:
@@ -101,7 +134,10 @@ def read_manifest(bag: Bag, name: str) -> dict[str, str]:
         text = bag.read(name).decode()
     except UnicodeDecodeError:
         raise MalformedError("not UTF-8.", where=name) from None
-    for number, line in enumerate(text.splitlines(), 1):
+    lines = text.split("\n")
+    if lines.pop():
+        raise MalformedError("does not end with a newline.", where=name)
+    for number, line in enumerate(lines, 1):
         match = _LINE.fullmatch(line)
         if match is None or match.group(2) in listed:
             raise MalformedError("no line of a manifest: SHA-256, two spaces, a file once.", where=f"{name}:{number}")
@@ -131,6 +167,8 @@ def write_bag(files: Mapping[str, bytes], path: Path) -> None:
     """Write a new packet, a `.zip` or a folder, whole or not at all. MalformedError if something is there."""
     if path.exists():
         raise MalformedError("exists already and is not overwritten.", where=str(path), remedy="Choose another -o.")
+    for name in files:
+        check_key(name)  # an origin may hold `..`: nothing is written outside the packet
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,32 +201,41 @@ def _manifest(files: Mapping[str, bytes]) -> bytes:
 
 def _folder_sizes(path: Path) -> dict[str, int]:
     sizes: dict[str, int] = {}
-    for found in sorted(path.rglob("*")):
-        name = found.relative_to(path).as_posix()
-        status = found.lstat()
-        if stat.S_ISDIR(status.st_mode):
-            continue
-        if not stat.S_ISREG(status.st_mode):
-            raise MalformedError("a packet holds plain files alone, no links or devices.", where=name)
-        sizes[name] = status.st_size
-        _check_limits(sizes, name)
+    total = 0
+    try:
+        for found in path.rglob("*"):
+            name = check_key(found.relative_to(path).as_posix())
+            status = found.lstat()
+            if stat.S_ISDIR(status.st_mode):
+                continue
+            if not stat.S_ISREG(status.st_mode):
+                raise MalformedError("a packet holds plain files alone, no links or devices.", where=name)
+            sizes[name] = status.st_size
+            total += status.st_size
+            _check_limits(len(sizes), status.st_size, total, name)
+    except OSError as error:
+        raise UnavailableError(f"cannot be read ({error.strerror}).", where=str(path)) from None
     return sizes
 
 
 def _zip_sizes(archive: zipfile.ZipFile) -> tuple[dict[str, int], str]:
     sizes: dict[str, int] = {}
+    total = 0
     for member in archive.infolist():
-        name = member.filename
+        name = check_key(member.filename.removesuffix("/"))
+        if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise MalformedError("a packet holds plain files alone, no links or devices.", where=name)
         if member.is_dir():
             continue
         if name in sizes:
             raise MalformedError("a file stands twice in the zip.", where=name)
-        if stat.S_ISLNK(member.external_attr >> 16):
-            raise MalformedError("a packet holds plain files alone, no links.", where=name)
-        if member.compress_type != zipfile.ZIP_STORED and member.file_size > 1000 * max(1, member.compress_size):
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & _ENCRYPTED:
+            raise MalformedError("this zip member is neither stored nor deflated, or it is encrypted.", where=name)
+        if member.file_size > MAX_RATIO * max(_MIN_DEFLATED, member.compress_size):
             raise MalformedError("this zip member unpacks to more than it may (a zip bomb?).", where=name)
         sizes[name] = member.file_size
-        _check_limits(sizes, name)
+        total += member.file_size
+        _check_limits(len(sizes), member.file_size, total, name)
     prefix = _common_folder(sizes)
     return {name.removeprefix(prefix): size for name, size in sizes.items()}, prefix
 
@@ -200,7 +247,6 @@ def _common_folder(sizes: Mapping[str, int]) -> str:
     return only if only and f"{only}{DECLARATION}" in sizes else ""
 
 
-def _check_limits(sizes: Mapping[str, int], name: str) -> None:
-    check_key(name)
-    if len(sizes) > MAX_FILES or sizes[name] > MAX_FILE_BYTES or sum(sizes.values()) > MAX_PACKET_BYTES:
+def _check_limits(files: int, size: int, total: int, name: str) -> None:
+    if files > MAX_FILES or size > MAX_FILE_BYTES or total > MAX_PACKET_BYTES:
         raise MalformedError("the packet is larger than a packet may be.", where=name)

@@ -149,7 +149,7 @@ def _packet(
         ],
         "files": {name: sha256(data).hexdigest() for name, data in sorted(payload.items())},
         "format": PACKET_FORMAT,
-        "notebook": {"name": executed.name, "sha256": sha256(executed.source).hexdigest()},
+        "notebook": {"name": executed.name, "sha256": executed.sha256},
         "parameters": {**answer["parameters"], **parameters},
         "records": len(proof.records),
         "scope": {"origins": [trail.origin], "every_seal_of_period": proof.every_seal_of_period},

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from traitlets.config import Config
 from auditlib import errors
 from auditlib.errors import AuditlibError, MalformedError
 from auditlib.evidence.answer import HANDOVER
+from auditlib.formats.canonical import canonical
 
 _PLACES = (Path(__file__).parent.parent / "notebooks", Path(__file__).parent.parent.parent / "notebooks")
 _KERNEL = "python3"
@@ -26,10 +28,10 @@ _KEPT = ("tags",)  # of a cell's metadata; the rest says when and how long
 
 
 class Executed(msgspec.Struct, frozen=True):
-    """A notebook after its run: the bytes of the source, and of the executed copy without anything volatile."""
+    """A notebook after its run: what hash its code has, and the executed copy without anything volatile."""
 
     name: str
-    source: bytes
+    sha256: str
     copy: bytes
 
 
@@ -71,7 +73,7 @@ def execute(notebook: Path, parameters: Mapping[str, Any], environment: Mapping[
 
     Raises the notebook's own error where a cell fails, in its own family.
     """
-    source = notebook.read_bytes()
+    code = code_hash(notebook)
     with _environment({**environment, HANDOVER: str(handover)}), tempfile.TemporaryDirectory() as folder:
         try:
             executed = papermill.execute_notebook(
@@ -86,7 +88,16 @@ def execute(notebook: Path, parameters: Mapping[str, Any], environment: Mapping[
             )
         except PapermillExecutionError as error:
             raise _own_error(error) from None
-    return Executed(notebook.stem, source, clean(executed))
+    return Executed(notebook.stem, code, clean(executed))
+
+
+def code_hash(notebook: Path) -> str:
+    """SHA-256 of the canonical list of [cell type, source]: what a notebook does, whatever outputs are stored in it."""
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise MalformedError(f"this is no notebook ({error}).", where=str(notebook)) from None
+    return sha256(canonical([[cell.cell_type, cell.source] for cell in cells])).hexdigest()
 
 
 def clean(notebook: Any) -> bytes:
