@@ -170,6 +170,10 @@ LIES: dict[str, tuple[str, Callable[[Fields], None]]] = {
     "row groups that are numbers": ("not built", put(4, LIST, (I32, [1, 2]))),
     "no schema": ("not built", lambda footer: footer.pop(2)),
     "no metadata": ("not built", lambda footer: footer.pop(5)),
+    "a key of the metadata that is a list": (
+        "twice",
+        lambda footer: put(1, LIST, (I32, [1]))(footer[5][1][1][0]),
+    ),
     "a key of the metadata twice": ("twice", lambda footer: footer[5][1][1].append(dict(footer[5][1][1][0]))),
 }
 

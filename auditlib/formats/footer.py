@@ -68,8 +68,8 @@ def check_footer(data: bytes | memoryview) -> None:
         raise MalformedError("the Parquet footer has bytes left over.")
     _only("file", footer, set(_FILE) | _FILE_IGNORED)
     names = [_struct(pair).get(1) for pair in _list(footer.get(5))]
-    if len(set(names)) < len(names):
-        raise MalformedError("a key stands twice in the file metadata; readers differ in which one they take.")
+    if not all(isinstance(name, bytes) for name in names) or len(set(names)) < len(names):
+        raise MalformedError("a key of the file metadata is no text or stands twice; readers would differ.")
     elements = [_struct(element) for element in _list(footer.get(2))[1:]]
     for group in _list(footer.get(4)):
         _only("row group", group, _ROW_GROUP)

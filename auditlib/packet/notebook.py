@@ -85,6 +85,7 @@ def execute(notebook: Path, parameters: Mapping[str, Any], environment: Mapping[
                 log_output=False,
                 cwd=folder,
                 config=Config({"KernelManager": {"transport": "ipc"}}),  # sockets in a private folder, not on TCP
+                extra_arguments=["--log-level=CRITICAL"],  # its word on being stopped is no news
             )
         except PapermillExecutionError as error:
             raise _own_error(error) from None
