@@ -11,6 +11,8 @@ A message is a sentence for the person who must act on it: what is wrong, where,
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class AuditlibError(Exception):
     """What went wrong (`message`), where (`where`: a file, an object, a field) and what to do next (`remedy`)."""
@@ -23,6 +25,10 @@ class AuditlibError(Exception):
         self.where = where
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors travel between processes whole."""
+        return _rebuilt, (type(self), self.__dict__)
+
     def __str__(self) -> str:
         text = f"{self.where}: {self.message}" if self.where else self.message
         return f"{text} {self.remedy}" if self.remedy else text
@@ -31,6 +37,12 @@ class AuditlibError(Exception):
         """The same error, one level further out: `where` is put before the place it already names."""
         self.where = f"{where}: {self.where}" if self.where else where
         return self
+
+
+def _rebuilt(kind: type[AuditlibError], state: dict[str, Any]) -> AuditlibError:
+    error = kind(state["message"])
+    error.__dict__.update(state)
+    return error
 
 
 class MalformedError(AuditlibError):

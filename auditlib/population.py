@@ -18,7 +18,7 @@ import pyarrow as pa
 from auditlib.formats.catalog import PATHS, Action
 from auditlib.formats.times import format_time
 from auditlib.query import Filter, Moment, build_filter, context_path, like_pattern
-from auditlib.trail import Trail, in_utc
+from auditlib.trail import Selection, Trail, in_utc
 
 # A time or a number that cannot be read must not read as "none stated": it becomes the one that lets a test fail.
 _UNREADABLE_TIME = "TIMESTAMPTZ '1970-01-01 00:00:00+00'"
@@ -68,10 +68,11 @@ class Population(msgspec.Struct, frozen=True):
         period = f"from {since or 'the beginning'} (inclusive) to {until or 'the checkpoint'} (exclusive)"
         limit = f" whose entitlement is {self.entitlement!r}" if self.entitlement else ""
         return [
-            f"Population: every successful event of kind {self.kind!r} ({', '.join(self.actions) or 'no listed action'}) "
+            f"Population: every successful event of kind {self.kind!r} "
+            f"({', '.join(self.actions) or 'no listed action'}) "
             f"that occurred {period}{limit}: {len(self.items):,} items in {self.events:,} events.",
-            f"{self.batches_read:,} sealed batches were read in full and hashed; {self.batches_skipped:,} were skipped, "
-            "because their seals state that they hold no such event (a statement that deep verification recomputes).",
+            f"{self.batches_read:,} sealed batches were read in full and hashed; {self.batches_skipped:,} were "
+            "skipped, because their seals state that they hold no such event (a statement that deep verification recomputes).",
         ]
 
     def __repr__(self) -> str:
@@ -98,10 +99,10 @@ def draw(
     """
     catalog = trail.catalog
     actions = catalog.kinds.get(kind, ()) if catalog else ()
-    chosen = build_filter(
-        catalog, action=actions or ("",), outcome=outcome, since=since, until=until, through=through, tz=tz
+    chosen = msgspec.structs.replace(
+        build_filter(catalog, outcome=outcome, since=since, until=until, through=through, tz=tz), actions=actions
     )
-    selection = trail.events(action=actions or ("",), outcome=outcome, since=since, until=until, through=through, tz=tz)
+    selection = Selection(trail, chosen)
     parts = [
         _items(trail, selection.seals, chosen, names, entry, entitlement) for names, entry in _alike(trail, actions)
     ]

@@ -7,6 +7,7 @@ parameters; only names from this module stand in the SQL itself.
 from __future__ import annotations
 
 import warnings
+from calendar import monthrange
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from fnmatch import fnmatchcase
@@ -144,8 +145,8 @@ def parse_period(
     start = None if since is None else parse_moment(since, zone, "since")
     end = None if until is None else parse_moment(until, zone, "until")
     if through is not None:
-        end = parse_moment(_day(through, "through") + timedelta(days=1), zone, "through")
-    elif isinstance(until, str) and len(until) == 10 and _day(until, "until").month != _next(until).month:
+        end = parse_moment(_day(through, "through"), zone, "through", days=1)
+    elif _is_month_end(until):
         warnings.warn(
             f"until={until} leaves {until} itself out (until is exclusive); write through={until} to take it in.",
             stacklevel=2,
@@ -155,16 +156,18 @@ def parse_period(
     return start, end
 
 
-def parse_moment(value: str | date | datetime, zone: ZoneInfo, where: str) -> int:
-    """A date (its midnight in the zone), a time with an offset, or the same as text -> microseconds."""
+def parse_moment(value: str | date | datetime, zone: ZoneInfo, where: str, days: int = 0) -> int:
+    """A date (its midnight in the zone, `days` later), a time with an offset, or the same as text -> microseconds."""
     if isinstance(value, datetime):
         return from_datetime(value)
-    if isinstance(value, date):
-        midnight = datetime.combine(value, time(), zone)
-        return from_datetime(midnight.astimezone(UTC))
     try:
+        if isinstance(value, date):
+            midnight = datetime.combine(value + timedelta(days), time(), zone)
+            return from_datetime(midnight.astimezone(UTC))
         return parse_moment(date.fromisoformat(value), zone, where) if len(value) == 10 else parse_time(value)
-    except (MalformedError, ValueError):
+    except OverflowError:
+        raise MalformedError(f"{value} lies outside the years 1 to 9999.", where=where) from None
+    except (MalformedError, TypeError, ValueError):
         raise MalformedError(
             f"{value!r} is neither a date like 2026-03-01 nor a time like 2026-03-01T09:00:00Z.", where=where
         ) from None
@@ -181,8 +184,12 @@ def context_path(path: Iterable[str]) -> str:
     return "$" + "".join(f'."{key}"' for key in path)
 
 
-def _next(day: str) -> date:
-    return date.fromisoformat(day) + timedelta(days=1)
+def _is_month_end(until: Moment) -> bool:
+    """Whether a date, not a time, was given, and it is its month's last."""
+    if until is None or isinstance(until, datetime) or (isinstance(until, str) and len(until) != 10):
+        return False
+    day = _day(until, "until")
+    return day.day == monthrange(day.year, day.month)[1]
 
 
 def _day(value: Moment, where: str) -> date:
@@ -202,31 +209,39 @@ def zone_of(name: str) -> ZoneInfo:
         raise MalformedError(f"{name!r} is no time zone; write one like UTC or Europe/Berlin.", where="tz") from None
 
 
-def _values(where: str, given: Values) -> tuple[str, ...] | None:
+def _values(where: str, given: Any) -> tuple[str, ...] | None:
     if given is None:
         return None
-    values = (given,) if isinstance(given, str) else tuple(given)
-    if not values or "" in values:
+    values = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else ()
+    if not values or not all(isinstance(value, str) and value for value in values):
         raise MalformedError("give a value, a list of values, or a glob like role.*", where=where)
-    return values
+    return tuple(_utf8(value, where) for value in values)
 
 
-def _path(key: str | tuple[str, ...]) -> tuple[str, ...]:
-    path = tuple(key.split(".")) if isinstance(key, str) else tuple(key)
-    if path[:1] == ("context",) and len(path) > 1:
-        path = path[1:]
-    if not all(path) or any('"' in part or "\\" in part or "\0" in part for part in path):
-        raise MalformedError(
-            f"{'.'.join(path)!r} is no path into the context; write keys joined by dots.", where="where"
-        )
-    return path
+def _utf8(text: str, where: str) -> str:
+    """The text itself: what came in as bytes that are no UTF-8 (a lone surrogate) stands in no record."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise MalformedError(f"{text!r} is no valid text (UTF-8).", where=where) from None
+    return text
+
+
+def _path(key: Any) -> tuple[str, ...]:
+    path = tuple(key.removeprefix("context.").split(".")) if isinstance(key, str) else key
+    if not isinstance(path, tuple) or not path or not all(isinstance(part, str) and part for part in path):
+        raise MalformedError(f"{key!r} is no path into the context; write keys joined by dots.", where="where")
+    if any('"' in part or "\\" in part or "\0" in part or part == "*" for part in path):  # to DuckDB "*" is any key
+        raise MalformedError(f"{key!r} holds a character that no path into the context can name.", where="where")
+    return tuple(_utf8(part, "where") for part in path)
 
 
 def _texts(key: object, value: Any) -> tuple[str, ...]:
     values = value if isinstance(value, list | tuple | set | frozenset) else [value]
-    if not values or any(isinstance(item, dict | list) for item in values):
+    if not values or not all(isinstance(item, str | int | float) for item in values):
         raise MalformedError(f"{key} takes a text, a number, true, false, or a list of them.", where="where")
-    return tuple(sorted(item if isinstance(item, str) else canonical(item).decode() for item in values))
+    texts = (_utf8(item, "where") if isinstance(item, str) else canonical(item).decode() for item in values)
+    return tuple(sorted(texts))
 
 
 def _like(name: str, pattern: str) -> bool:

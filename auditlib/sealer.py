@@ -21,23 +21,19 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from auditlib.conflicts import conflict_records
 from auditlib.errors import AuditlibError, MalformedError, MismatchError, UnavailableError
 from auditlib.findings import Finding
 from auditlib.formats import layout, merkle
 from auditlib.formats.batch import EncodedBatch, encode_batch, parse_batch
-from auditlib.formats.canonical import canonical
 from auditlib.formats.catalog import Catalog
 from auditlib.formats.checkpoint import MAX_NOTE_BYTES, Checkpoint, sign_checkpoint
 from auditlib.formats.columns import BLIND_BYTES, SCHEMA, faults, record_at, table_of
 from auditlib.formats.document import DOCUMENT_FORMAT, Document, Retention, check_retention, document_bytes
 from auditlib.formats.event import (
-    MAX_CONTEXT_BYTES,
     RECORD_SCHEMA,
-    Actor,
     Event,
-    Receipt,
     Record,
-    Target,
     event_bytes,
 )
 from auditlib.formats.keys import SigningKey
@@ -57,7 +53,6 @@ from auditlib.ids import IdIndex, pairs
 from auditlib.state import SealerState
 from auditlib.vault import ExistsError, Vault
 
-OWN_SOURCE = "auditlib:sealer"  # the source of events that the sealer records itself
 DEFAULT_MAX_EVENTS = 50_000  # events a batch
 MAX_SOURCES = 1000  # distinct sources a batch, so that its seal stays below 256 KiB (DESIGN 4.4)
 MAX_TABLE_BYTES = 256 * 1024 * 1024  # bytes of columns a batch, so that its file stays below 512 MiB (DESIGN 4.3)
@@ -179,7 +174,8 @@ class Sealer:
         fresh, added, conflicts = self._sift(table)
         self._wait(fresh)
         for first, second in conflicts:
-            added += self._record_conflict(first, second)
+            fresh_one = self._record_conflict(first, second)
+            added += Added(conflicts=1) if fresh_one else Added(repeats=1)
         while self._waiting.num_rows > self._max_events:
             self._seal_waiting(self._max_events)
         return added
@@ -317,7 +313,7 @@ class Sealer:
             else:
                 conflicts.append((first, second))
         fresh = table if len(keep) == table.num_rows else table.take(pa.array(keep, pa.int64()))
-        return fresh, Added(len(keep), repeats, len(conflicts)), conflicts
+        return fresh, Added(len(keep), repeats), conflicts
 
     def _standing(self, table: pa.Table) -> dict[tuple[str, str], Event]:
         """The events already sealed, or waiting, under an id that stands in `table`."""
@@ -334,35 +330,13 @@ class Sealer:
                 found.setdefault(pair, record_at(self._waiting, self._waiting_rows[pair]).event)
         return found
 
-    def _record_conflict(self, first: Event, second: Record) -> Added:
-        """Seal that an id came with another body: both hashes, and the refused body where it fits."""
-        hashes = [hashlib.sha256(event_bytes(event)).hexdigest() for event in (first, second.event)]
-        source, event_id = second.receipt.source, second.event.event_id
-        context = {
-            "event_id": event_id,
-            "first_sha256": hashes[0],
-            "refused": event_bytes(second.event).decode(),
-            "second_sha256": hashes[1],
-            "source": source,
-        }
-        if len(canonical(context)) > MAX_CONTEXT_BYTES:
-            del context["refused"]
-        name = hashlib.sha256("\n".join([source, event_id, *hashes]).encode()).hexdigest()
-        now = format_time(self._now())
-        event = Event(
-            action="audit.conflict",
-            actor=Actor(OWN_SOURCE, None, "system"),
-            context=context,
-            event_id=f"conflict-{name[:32]}",
-            occurred_at=now,
-            outcome="denied",
-            target=Target(event_id, "event"),
-        )
-        table = table_of([Record(event, Receipt(now, OWN_SOURCE, None))])
+    def _record_conflict(self, first: Event, second: Record) -> bool:
+        """Add what tells of a conflict; False where the same one was recorded before."""
+        table = table_of(conflict_records(first, second, self._now()))
         if self._standing(table):
-            return Added()  # the same conflict was recorded before
+            return False
         self._wait(table)
-        return Added()
+        return True
 
     def _wait(self, table: pa.Table) -> None:
         for row, pair in enumerate(pairs(table), self._waiting.num_rows):

@@ -371,7 +371,7 @@ def _connect(**config: str) -> duckdb.DuckDBPyConnection:
 
 
 def _check_select(database: duckdb.DuckDBPyConnection, statement: str) -> None:
-    """One SELECT, and so is every part of it: the body of a CTE may be a COPY, and query() takes a statement as text."""
+    """One SELECT, and so is every part of it: a CTE's body may be a COPY, and query() takes a statement as text."""
     try:
         text = statement.encode()
         statements = database.extract_statements(statement)
@@ -392,9 +392,8 @@ def _check_select(database: duckdb.DuckDBPyConnection, statement: str) -> None:
         if kind == "BASE_TABLE" and part["table_name"].lower() not in known:
             raise MalformedError(f"{part['table_name']!r} is not here; only the view events is.", where="sql")
         if kind == "TABLE_FUNCTION" and part["function"]["function_name"].lower() not in _TABLE_FUNCTIONS:
-            raise MalformedError(
-                f"{part['function']['function_name']}() is not allowed here; only the view events can be read.", where="sql"
-            )
+            name = part["function"]["function_name"]
+            raise MalformedError(f"{name}() is not allowed here; only the view events can be read.", where="sql")
 
 
 def _parts(value: Any) -> Iterator[dict[str, Any]]:

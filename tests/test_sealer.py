@@ -28,6 +28,7 @@ from simulator import (
 from auditlib.errors import AuditlibError, MalformedError, MismatchError, UnavailableError
 from auditlib.formats import layout
 from auditlib.formats.batch import parse_batch
+from auditlib.formats.canonical import canonical
 from auditlib.formats.catalog import parse_catalog
 from auditlib.formats.checkpoint import sign_checkpoint
 from auditlib.formats.event import event_bytes
@@ -227,7 +228,7 @@ def test_a_repeat_is_found_whatever_the_length_of_its_neighbours(memory):
 def test_a_conflict_is_sealed_as_one_event_with_both_hashes(memory, where):
     """The second body is refused and not lost; the same import again changes nothing."""
     first, second = record(1), record(1, actor_id="u_mallory")
-    for _ in range(2):
+    for again in range(2):
         with memory.sealer() as sealer:
             if where == "one call":
                 added = sealer.add([first, second, second])
@@ -236,7 +237,7 @@ def test_a_conflict_is_sealed_as_one_event_with_both_hashes(memory, where):
                 if where == "sealed":
                     sealer.flush()
                 added += sealer.add([second, second])
-            assert added.conflicts == 2
+            assert added == (Added(repeats=3) if again else Added(new=1, repeats=1, conflicts=1))
             sealer.flush()
         memory.clock.at += 1_000_000
     tables = [parse_batch(memory.vault.get(e.key)).table for e in memory.vault.list("batches/")]
@@ -257,14 +258,22 @@ def test_two_other_bodies_are_two_conflicts(memory):
     assert len(ids_in(memory.vault)) == 3
 
 
-def test_a_refused_body_too_large_to_keep_leaves_its_hash(memory):
-    """The conflict itself must be a valid event, whatever was refused."""
-    large = record(1, context={"n": "x" * 16_000})
+@pytest.mark.parametrize("filling", ["x", '"', "é", "\U0001f600", "\x01"])
+def test_a_refused_body_of_any_size_is_kept_whole_in_parts(memory, filling):
+    """A body that is too long for one context goes on in the next event; joined, it is the refused event."""
+    large = record(1, context={"n": filling * (16_000 // len(canonical(filling)[1:-1]))})
     with memory.sealer() as sealer:
         sealer.add([record(1), large])
         sealer.flush()
     assert memory.verify(deep=True).findings == ()
-    assert len(ids_in(memory.vault)) == 2
+    contexts = [
+        msgspec.json.decode(row["context"])
+        for entry in memory.vault.list("batches/")
+        for row in parse_batch(memory.vault.get(entry.key)).table.to_pylist()
+        if row["action"] == "audit.conflict"
+    ]
+    assert [context["part"] for context in contexts] == list(range(1, contexts[0]["parts"] + 1))
+    assert "".join(context["refused"] for context in contexts).encode() == event_bytes(large.event)
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

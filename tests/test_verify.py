@@ -170,7 +170,6 @@ def test_an_executor_gives_the_same_report(copy, processes, deep, fault):
     assert serial.ok == (fault in ("none", "expired") or (fault == "twice" and not deep))
 
 
-@pytest.mark.xfail(reason="errors.py: args are positional, the constructor's are keywords; it needs __reduce__")
 @pytest.mark.parametrize("kind", [UnavailableError, MissingError])
 def test_an_outage_in_another_process_comes_back_as_itself(kind):
     """An error that cannot be unpickled breaks the whole pool, and the sentence is lost."""

@@ -50,7 +50,9 @@ def timeline(
     title: str,
 ) -> Picture:
     """Dots in time, one lane a label (label, times, colour), first on top; silences of the pipeline shaded."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context():
+        mpl.rcdefaults()  # whatever the user's own matplotlibrc says
+        mpl.rcParams.update(_STYLE)
         figure = Figure(figsize=(9, 0.9 + 0.42 * max(1, len(lanes))), layout="constrained")
         axes = figure.add_subplot()
         places = range(len(lanes))

@@ -27,8 +27,8 @@ _STATEMENT = f"""
            min(t) FILTER (event) AS first, max(t) FILTER (event) AS last,
            max(epoch_us(t) - epoch_us(before)) / 1e6 AS longest_silence_seconds,
            count_if(epoch_us(t) - epoch_us(before) > {SILENCE}) AS silences,
-           arg_max(before, epoch_us(t) - epoch_us(before)) AS silent_from,
-           arg_max(t, epoch_us(t) - epoch_us(before)) AS silent_until
+           first(before ORDER BY epoch_us(t) - epoch_us(before) DESC NULLS LAST, t) AS silent_from,
+           first(t ORDER BY epoch_us(t) - epoch_us(before) DESC NULLS LAST, t) AS silent_until
     FROM gaps GROUP BY name ORDER BY name"""  # noqa: S608 - constants of this module alone
 
 
@@ -53,7 +53,9 @@ def coverage(trail: Trail, since: int | None, until: int | None) -> pd.DataFrame
 
 def sources_that_record(trail: Trail, actions: tuple[str, ...]) -> list[str]:
     """The source names that recorded any of these actions, ever, up to the checkpoint."""
-    selection = trail.events(action=actions or ("",))
+    if not actions:
+        return []
+    selection = trail.events(action=actions)
     found = selection.count_by("source").column("source").to_pylist()
     return sorted({source.split("/", 1)[0] for source in found})
 

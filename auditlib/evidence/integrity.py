@@ -43,8 +43,8 @@ class Integrity(msgspec.Struct, frozen=True):
     def limits(self) -> list[str]:
         """What the answer does not show."""
         told = [
-            "Inclusion proves that a record was sealed, not that every act was recorded: what was never recorded cannot "
-            "be seen here.",
+            "Inclusion proves that a record was sealed, not that every act was recorded: what was never recorded "
+            "cannot be seen here.",
             "Which batches can hold an answer was chosen by their seals' counts and ranges; that rests on the sealer's "
             "word until deep verification has recomputed them.",
             "The verifier key must reach you by another way than this packet; what comes inside proves nothing alone.",

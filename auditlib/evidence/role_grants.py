@@ -25,6 +25,9 @@ REQUEST = "role-grants"
 TITLE = "Role grants and their approvals"
 CRITERIA = ("CC6.2", "CC6.3")  # TSC 2017, points of focus 2022
 
+_WHERE = ["event_id", "source", "recorded_at", "sequence", "row"]  # of an item's event
+_PLACE = ["sequence", "row", "item"]  # what tells items apart
+_PAIR = ["grantee", "entitlement"]
 _SHOWN = ["item", "occurred_at", "actor_id", "grantee", "entitlement", "request", "approver", "approved_at", "verdict"]
 
 
@@ -60,7 +63,10 @@ class RoleGrants:
         self._revokes = draw(trail, "revoke", since=since).items
         self._leaves = draw(trail, "leave").items
         self._joins = draw(trail, "join").items
-        self._matched = self._match(draw(trail, "grant", since=back, until=until).items)
+        self._everything = self._match(draw(trail, "grant", since=back, until=until).items)
+        asked = _among(self._everything.items, self._population.items)
+        self._matched = replace(self._everything, items=self._everything.items[asked].reset_index(drop=True))
+        self._others = self._everything.items[~asked]
 
     def _match(self, grants: pd.DataFrame) -> Verdicts:
         everything = match_approvals(
@@ -73,8 +79,8 @@ class RoleGrants:
             leaves=self._leaves if len(self._leaves) else None,
             joins=self._joins,
         )
-        asked = everything.items["item"].isin(self._population.items["item"])
-        return replace(everything, items=everything.items[asked].reset_index(drop=True))
+        # Row by row: an event id, and so an item, is unique within its source alone.
+        return replace(everything, items=pd.concat([everything.items, grants[_WHERE].reset_index(drop=True)], axis=1))
 
     @property
     def integrity(self) -> Integrity:
@@ -167,20 +173,13 @@ class RoleGrants:
 
     def answer(self) -> Answer:
         """Everything a packet holds of it."""
-        grants = self._matched.items.merge(
-            self._population.items[["item", "event_id", "source", "recorded_at", "sequence", "row"]],
-            on="item",
-            how="left",
-        )
-        linked = self._approvals[self._approvals["request"].isin(grants["request"].dropna())]
-        used = self._approvals[self._approvals["event_id"].isin(grants["approval"].dropna())]
-        decisions = (
-            pd.concat([linked, used]).drop_duplicates("item").sort_values(["sequence", "row"], ignore_index=True)
-        )
-        requests = self._requests[self._requests["request"].isin(decisions["request"].dropna())]
-        pairs = grants[["grantee", "entitlement"]].drop_duplicates()
-        revokes = self._revokes.merge(pairs, on=["grantee", "entitlement"])
-        leaves = self._leaves[self._leaves["grantee"].isin(decisions["actor_id"])]
+        grants = self._matched.items
+        decisions = self._decisions(grants)
+        asked = pd.concat([grants["request"], decisions["request"]]).dropna()
+        requests = self._requests[self._requests["request"].isin(asked)]
+        revokes = self._revokes[_among(self._revokes, grants, _PAIR)]
+        people = [people[people["grantee"].isin(decisions["actor_id"])] for people in (self._leaves, self._joins)]
+        others = self._others[self._others["approval"].isin(decisions["event_id"])].reset_index(drop=True)
         return Answer(
             request=REQUEST,
             title=TITLE,
@@ -199,11 +198,26 @@ class RoleGrants:
                 "approvals": decisions.drop(columns=["emergency"]),
                 "exceptions": self._matched.exceptions,
                 "grants": grants,
+                "other_uses": others,
                 "sources": self.coverage,
             },
             figures={"timeline": self.timeline.svg} if len(grants) else {},
-            rows=rows_of(self._population.items, decisions, requests, revokes, leaves),
+            rows=rows_of(self._population.items, decisions, requests, revokes, others, *people),
         )
+
+    def _decisions(self, grants: pd.DataFrame) -> pd.DataFrame:
+        """Every decision that a verdict can rest on: by request, by use, and by subject and entitlement where the
+        grant or the decision names no request."""
+        decisions = self._approvals
+        unasked = grants[grants["request"].isna() | (grants["request"] == "")]
+        silent = decisions["request"].isna() | (decisions["request"] == "")
+        chosen = (
+            decisions["request"].isin(grants["request"].dropna())
+            | decisions["event_id"].isin(grants["approval"].dropna())
+            | _among(decisions, unasked, _PAIR)
+            | (silent & _among(decisions, grants, _PAIR))
+        )
+        return decisions[chosen].reset_index(drop=True)
 
     @property
     def question(self) -> str:
@@ -220,6 +234,13 @@ class RoleGrants:
             "standing": list(self.policy.standing),
             "authorities": list(self.policy.authorities),
         }
+
+
+def _among(rows: pd.DataFrame, others: pd.DataFrame, columns: list[str] | None = None) -> pd.Series[bool]:
+    """Which rows stand among the others, by (sequence, row, item) or by these columns."""
+    columns = columns or _PLACE
+    there = set(others[columns].itertuples(index=False, name=None))
+    return pd.Series([key in there for key in rows[columns].itertuples(index=False, name=None)], rows.index, dtype=bool)
 
 
 class Words:

@@ -11,7 +11,6 @@ which is why `context` is checked by parsing and re-encoding every row. Everythi
 from __future__ import annotations
 
 import re
-import re
 from collections.abc import Iterator, Sequence
 from hashlib import sha256, shake_256
 from typing import Any

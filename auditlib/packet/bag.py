@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from auditlib.errors import AuditlibError, MalformedError, MismatchError, UnavailableError
 from auditlib.formats.layout import check_key
@@ -148,6 +149,17 @@ def read_manifest(bag: Bag, name: str) -> dict[str, str]:
 def packet_digest(bag: Bag) -> str:
     """SHA-256 of tagmanifest-sha256.txt: the packet's name (DESIGN 4.7)."""
     return sha256(bag.read(TAGMANIFEST)).hexdigest()
+
+
+def bag_info(packet: Mapping[str, Any], evidence_digest: str) -> dict[str, str]:
+    """packet.json's content and its SHA-256 -> bag-info.txt but for Payload-Oxum: nothing in it is news."""
+    checkpoints = packet["checkpoints"]
+    return {
+        "Bagging-Date": max(one["last_sealed_at"] for one in checkpoints)[:10],
+        "External-Description": packet["title"],
+        "External-Identifier": evidence_digest,
+        "Source-Organization": ", ".join(one["origin"] for one in checkpoints),
+    }
 
 
 def bag_files(payload: Mapping[str, bytes], info: Mapping[str, str]) -> dict[str, bytes]:

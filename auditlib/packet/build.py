@@ -21,7 +21,7 @@ from auditlib.evidence.answer import ANSWER_FILE, TABLES
 from auditlib.formats.canonical import canonical, parse_json
 from auditlib.formats.times import parse_time
 from auditlib.keyfiles import load_verifier_keys
-from auditlib.packet.bag import TAGMANIFEST, bag_files, write_bag
+from auditlib.packet.bag import TAGMANIFEST, bag_files, bag_info, write_bag
 from auditlib.packet.notebook import Executed, execute, find_notebook, read_parameters
 from auditlib.packet.proofs import Proof, build_proof
 from auditlib.packet.report import render_report
@@ -79,14 +79,7 @@ def _pack(trail: Trail, executed: Executed, parameters: dict[str, Any], scratch:
     packet = canonical(_packet(trail, executed, parameters, answer, proof, payload))
     payload["packet.json"] = packet
     payload["report.html"] = render_report(parse_json(packet), sha256(packet).hexdigest(), payload, answer["figures"])
-    last = trail.seals[-1].sealed_at
-    info = {
-        "Bagging-Date": last[:10],
-        "External-Description": answer["title"],
-        "External-Identifier": sha256(packet).hexdigest(),
-        "Source-Organization": trail.origin,
-    }
-    files = bag_files(payload, info)
+    files = bag_files(payload, bag_info(parse_json(packet), sha256(packet).hexdigest()))
     write_bag(files, out)
     return Built(
         path=str(out),

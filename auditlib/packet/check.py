@@ -6,9 +6,8 @@ used and said to be unconfirmed. What cannot be seen from a packet is named in `
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -18,24 +17,43 @@ import msgspec
 
 from auditlib.errors import AuditlibError, MalformedError, MismatchError
 from auditlib.findings import Finding, sorted_findings
-from auditlib.formats.canonical import canonical, parse_json
+from auditlib.formats.canonical import canonical
 from auditlib.formats.checkpoint import Checkpoint, parse_checkpoint
 from auditlib.formats.event import Record, parse_record
 from auditlib.formats.keys import VerifierKey, parse_verifier_key
-from auditlib.formats.seal import Seal, seal_hash
-from auditlib.packet.bag import Bag, check_manifests, open_bag, packet_digest
+from auditlib.formats.seal import NO_PREVIOUS, Seal, seal_hash
+from auditlib.packet.bag import (
+    INFO,
+    MAX_FILE_BYTES,
+    TAGMANIFEST,
+    TRANSMITTAL,
+    Bag,
+    bag_info,
+    check_manifests,
+    open_bag,
+    packet_digest,
+)
 from auditlib.packet.proofs import check_inclusion, check_seals
+from auditlib.packet.tables import FOLDER, Rows, Shown, check_tables, read_table, without_events
 
 PACKET_FORMAT = "auditlib/packet/v1"
 REPORTS = ("report.html", "report.pdf", "packet.json")  # under data/, but not among packet.json's own hashes
+PROOF_FILES = ("checkpoint", "inclusion.jsonl", "seals-proof.json", "seals.jsonl")
+MAX_PACKET_JSON_BYTES = 16 * 1024 * 1024  # bytes; 10,000 files and as many seals take 1.2 MB
+MAX_LINES = 2_000_000  # lines of events.jsonl and of a proof
+MAX_FINDINGS = 1_000  # findings of one check that are told; the rest is counted
 PACKET_CHECKS = {
     1: "the bag holds the files its manifests list, unchanged, and no others",
     2: "packet.json is canonical and names every file of the evidence by its hash",
     3: "the checkpoint is signed by a trusted key",
     4: "the seals lead to the checkpoint, and each carries the hash of the one before where both are here",
     5: "every record is canonical and leads to the root of its sealed batch",
-    6: "the tables speak of records that are here, and their counts are those of packet.json",
+    6: "the tables speak of records that are here as these do, and their counts are those of packet.json",
 }
+
+
+# What a value of another shape than expected raises where it is used.
+_STRANGE = (TypeError, ValueError, AttributeError, LookupError, RecursionError, msgspec.MsgspecError)
 
 
 class PacketReport(msgspec.Struct, frozen=True):
@@ -103,33 +121,36 @@ class _Check:
         self.bag, self.path, self.keys = bag, path, keys
         self.findings: list[Finding] = []
         self.checkpoints: list[Checkpoint] = []
-        self.records: list[Record] = []
+        self.seals: list[Seal] = []
+        self.lines: list[bytes] = []
+        self.places: dict[int, tuple[int, int]] = {}  # line of events.jsonl -> (sequence, row)
+        self.tables: dict[str, Rows] = {}
+        self.sealed_at_seen = True  # whether the last seal of every checkpoint is here
 
     def report(self) -> PacketReport:
-        for error in self._each(1, "manifests", lambda: check_manifests(self.bag)):
-            self._add(1, error.where, error)
-        raw = self._read("data/packet.json")
+        with self._noting(1, "manifests"):
+            for error in check_manifests(self.bag):
+                self._add(1, error.where, error)
+        raw = self._read(2, "data/packet.json", MAX_PACKET_JSON_BYTES)
         packet = self._packet(raw)
-        lines = self._lines("data/events.jsonl")
-        self._events(lines)
-        shown: set[int] = set()
-        for stated in packet.get("checkpoints", []):
-            with self._noting(3, "data/packet.json"):
-                self._origin(stated, lines, shown)
-        if len(shown) != len(lines):
-            missing = sorted(set(range(len(lines))) - shown)[:5]
-            message = f"{len(lines) - len(shown)} record(s) have no proof, such as line {', '.join(map(str, missing))}."
-            self.findings.append(Finding(5, "error", "data/events.jsonl", message, str(len(lines)), str(len(shown))))
-        self._tables(packet)
+        self.lines = self._lines(5, "data/events.jsonl")
+        records = self._records()
+        with self._noting(3, "data/packet.json"):
+            self._origins(packet)
+        unproven = sorted(set(range(len(self.lines))) - set(self.places))
+        if unproven:
+            message = f"{len(unproven)} record(s) have no proof, such as line {', '.join(map(str, unproven[:5]))}."
+            self._find(5, "data/events.jsonl", message, len(self.lines), len(self.places))
+        self._tables(packet, records)
         return PacketReport(
             path=self.path,
-            digest=packet_digest(self.bag) if "tagmanifest-sha256.txt" in self.bag.sizes else "",
+            digest=packet_digest(self.bag) if TAGMANIFEST in self.bag.sizes else "",
             evidence_digest=sha256(raw).hexdigest(),
             packet=packet,
             checkpoints=tuple(self.checkpoints),
             key_confirmed=bool(self.keys),
-            records=len(lines),
-            findings=sorted_findings(self.findings),
+            records=len(self.lines),
+            findings=sorted_findings(self._told()),
             unchecked=tuple(self._unchecked(packet)),
         )
 
@@ -137,13 +158,19 @@ class _Check:
         where = "data/packet.json"
         packet: dict[str, Any] = {}
         with self._noting(2, where):
-            found = parse_json(raw)
+            found = msgspec.json.decode(raw)  # whatever a parser could read in two ways is not canonical
             if not isinstance(found, dict) or found.get("format") != PACKET_FORMAT:
                 raise MalformedError(f"this version reads packets of format {PACKET_FORMAT!r}.")
+            if canonical(found) != raw:
+                raise MalformedError("packet.json is not written canonically (RFC 8785).")
             packet = found
-            if canonical(packet) != raw:
-                self.findings.append(Finding(2, "error", where, "packet.json is not written canonically (RFC 8785)."))
             self._hashes(packet.get("files"))
+            self._catalogs(packet["catalogs"])
+            expected = {f"{name}: {value}" for name, value in bag_info(packet, sha256(raw).hexdigest()).items()}
+            told = set(self._read(1, INFO).decode().split("\n"))
+            if not expected <= told or len(told) != len(expected) + 2:  # Payload-Oxum, and the end
+                message = "bag-info.txt says something else than packet.json."
+                self._find(1, INFO, message, sorted(expected - told), sorted(told - expected))
         return packet
 
     def _hashes(self, stated: Any) -> None:
@@ -152,109 +179,202 @@ class _Check:
         present = {name.removeprefix("data/") for name in self.bag.sizes if name.startswith("data/")} - set(REPORTS)
         for name in sorted(present | set(stated)):
             expected = str(stated.get(name, "no such file"))
-            found = sha256(self.bag.read(f"data/{name}")).hexdigest() if name in present else "no such file"
+            found = sha256(self._read(2, f"data/{name}")).hexdigest() if name in present else "no such file"
             if expected != found:
                 message = "the file is not the one that packet.json names."
-                self.findings.append(Finding(2, "error", f"data/{name}", message, expected, found))
+                self._find(2, f"data/{name}", message, expected, found)
 
-    def _events(self, lines: Sequence[bytes]) -> None:
-        for number, line in enumerate(lines):
+    def _catalogs(self, stated: dict[str, Any]) -> None:
+        named = {f"data/catalogs/{digest}.toml" for digest in (stated["answered"], *stated["in_force"]) if digest}
+        there = {name for name in self.bag.sizes if name.startswith("data/catalogs/")}
+        if named != there:
+            message = "the catalogues are not those that packet.json names."
+            self._find(2, "data/catalogs/", message, sorted(named - there), sorted(there - named))
+        for name in sorted(there):
+            found = f"data/catalogs/{sha256(self._read(2, name)).hexdigest()}.toml"
+            if found != name:
+                self._find(2, name, "a catalogue is named by its SHA-256.", name, found)
+
+    def _records(self) -> list[Record | None]:
+        records: list[Record | None] = []
+        for number, line in enumerate(self.lines):
+            records.append(None)
             with self._noting(5, f"data/events.jsonl line {number}"):
-                self.records.append(parse_record(line))
+                records[number] = parse_record(line)
+        return records
 
-    def _origin(self, stated: dict[str, Any], lines: Sequence[bytes], shown: set[int]) -> None:
+    def _origins(self, packet: dict[str, Any]) -> None:
+        stated = packet.get("checkpoints")
+        if not isinstance(stated, list) or not stated:
+            raise MalformedError("packet.json names no checkpoint, so that nothing here is proven.")
+        if len({str(one.get("origin")) for one in stated}) != len(stated):
+            raise MalformedError("packet.json names two checkpoints of one trail.")
+        for one in stated:
+            with self._noting(3, "data/packet.json"):
+                self._origin(one)
+        known = {f"data/proof/{one.get('origin')}/{name}" for one in stated for name in PROOF_FILES}
+        for name in self.bag.sizes:
+            if name.startswith("data/proof/") and name not in known:
+                self._find(3, name, "a proof of a trail that packet.json does not name.", "no file", "a file")
+        numbers = [seal.sequence for seal in self.seals]
+        if numbers != packet.get("seals"):
+            message = "these are not the seals that packet.json names."
+            self._find(4, "data/packet.json", message, packet.get("seals"), numbers)
+
+    def _origin(self, stated: dict[str, Any]) -> None:
         """Checks 3 to 5 for one trail."""
         folder = f"data/proof/{stated.get('origin')}"
-        keys = self.keys or tuple(parse_verifier_key(str(key)) for key in stated.get("keys", []))
+        named = tuple(parse_verifier_key(str(key)) for key in stated.get("keys", []))
+        note = self._read(3, f"{folder}/checkpoint")
+        signed: list[Checkpoint] = []
         with self._noting(3, f"{folder}/checkpoint"):
-            checkpoint = parse_checkpoint(self._read(f"{folder}/checkpoint"), keys)
-            self.checkpoints.append(checkpoint)
-            if (checkpoint.origin, checkpoint.size, checkpoint.root.hex()) != tuple(
-                stated.get(name) for name in ("origin", "size", "root")
-            ):
+            checkpoint = parse_checkpoint(note, self.keys or named)
+            signed.append(checkpoint)
+            facts = (checkpoint.origin, checkpoint.size, checkpoint.root.hex())
+            if facts != tuple(stated.get(name) for name in ("origin", "size", "root")):
                 raise MismatchError(
                     "packet.json speaks of another checkpoint.", expected=stated, found=checkpoint.text()
                 )
-            seals: dict[int, Seal] = {}
-            with self._noting(4, f"{folder}/seals.jsonl"):
-                data = self._read(f"{folder}/seals.jsonl")
-                proof = self._read(f"{folder}/seals-proof.json")
-                seals = check_seals(data, proof, checkpoint.size, checkpoint.root)
-                self._chain(folder, data, seals, checkpoint)
-            for number, line in enumerate(self._lines(f"{folder}/inclusion.jsonl")):
-                with self._noting(5, f"{folder}/inclusion.jsonl line {number}"):
-                    found = check_inclusion(line, seals, lines)
-                    if shown & set(found.lines):
-                        raise MismatchError("a record is claimed by two batches.")
-                    shown |= set(found.lines)
+            signers = parse_checkpoint(note, [*self.keys, *named]).signers
+            if not named or not set(named) <= set(signers):
+                message = "packet.json names a key that did not sign."
+                raise MismatchError(message, expected=", ".join(map(str, signers)), found=", ".join(map(str, named)))
+        self.checkpoints += signed
+        for checkpoint in signed:  # one; none where the note is worth nothing
+            self._proofs(stated, folder, checkpoint)
+
+    def _proofs(self, stated: dict[str, Any], folder: str, checkpoint: Checkpoint) -> None:
+        seals: dict[int, Seal] = {}
+        with self._noting(4, f"{folder}/seals.jsonl"):
+            data = self._read(4, f"{folder}/seals.jsonl")
+            proof = self._read(4, f"{folder}/seals-proof.json")
+            seals = check_seals(data, proof, checkpoint.size, checkpoint.root)
+            self._chain(folder, data, seals, checkpoint)
+            self.seals += seals.values()
+            last = seals.get(checkpoint.size - 1)
+            self.sealed_at_seen &= last is not None
+            if last and last.sealed_at != stated.get("last_sealed_at"):
+                message = "packet.json states another time for the last seal."
+                self._find(4, "data/packet.json", message, last.sealed_at, stated.get("last_sealed_at"))
+        done: set[int] = set()
+        for number, line in enumerate(self._lines(5, f"{folder}/inclusion.jsonl")):
+            with self._noting(5, f"{folder}/inclusion.jsonl line {number}"):
+                found = check_inclusion(line, seals, self.lines)
+                if found.sequence in done or not self.places.keys().isdisjoint(found.lines):
+                    raise MismatchError("a batch or a record is proven twice.", found=found.sequence)
+                done.add(found.sequence)
+                self.places |= {
+                    place: (found.sequence, row)
+                    for place, row in zip(found.lines, found.leaf_indexes, strict=True)
+                }
 
     def _chain(self, folder: str, data: bytes, seals: dict[int, Seal], checkpoint: Checkpoint) -> None:
-        hashes = dict(zip(seals, map(seal_hash, data.split(b"\n")), strict=False))
+        hashes = dict(zip(seals, map(seal_hash, data.split(b"\n")), strict=False)) | {-1: NO_PREVIOUS}
         for number, seal in seals.items():
             where = f"{folder}/seals.jsonl seal {number}"
             if seal.origin != checkpoint.origin:
-                self.findings.append(
-                    Finding(4, "error", where, "the seal is of another trail.", checkpoint.origin, seal.origin)
-                )
+                self._find(4, where, "the seal is of another trail.", checkpoint.origin, seal.origin)
             before = hashes.get(number - 1)
             if before and seal.previous != before:
                 message = "the seal does not carry the hash of the one before."
-                self.findings.append(Finding(4, "error", where, message, before, seal.previous))
+                self._find(4, where, message, before, seal.previous)
 
-    def _tables(self, packet: dict[str, Any]) -> None:
-        """Check 6: every event id of a table stands in events.jsonl, with the same time; exceptions are counted."""
-        times = {record.event.event_id: record.event.occurred_at for record in self.records}
+    def _tables(self, packet: dict[str, Any], records: list[Record | None]) -> None:
+        if not packet:
+            return
         for name in self.bag.sizes:
-            if not (name.startswith("data/tables/") and name.endswith(".csv")):
-                continue
-            with self._noting(6, name):
-                rows = list(csv.DictReader(io.StringIO(self.bag.read(name).decode("utf-8-sig"), newline="")))
-                for number, row in enumerate(rows, 2):
-                    event_id = row.get("event_id")
-                    if event_id is not None and times.get(event_id.removeprefix("'")) != row.get("occurred_at"):
-                        raise MismatchError(
-                            f"line {number} speaks of the event {event_id} otherwise than the records here.",
-                            expected=times.get(event_id, "no such record"),
-                            found=row.get("occurred_at"),
-                        )
-                if name == "data/tables/exceptions.csv" and len(rows) != packet.get("exceptions"):
-                    raise MismatchError(
-                        "there are not as many potential exceptions as packet.json states.",
-                        expected=packet.get("exceptions"),
-                        found=len(rows),
-                    )
+            if name.startswith(FOLDER) and name.endswith(".csv"):
+                with self._noting(6, name):
+                    self.tables[name.removeprefix(FOLDER).removesuffix(".csv")] = read_table(self._read(6, name))
+        with self._noting(6, "data/packet.json"):
+            if packet.get("records") != len(self.lines):
+                message = "there are not as many records as packet.json states."
+                self._find(6, "data/events.jsonl", message, packet.get("records"), len(self.lines))
+            shown = [Shown(record, self.places.get(n)) for n, record in enumerate(records) if record]
+            for where, message, expected, found in check_tables(packet, self.tables, shown):
+                self._find(6, where, message, expected, found)
 
     def _unchecked(self, packet: dict[str, Any]) -> Iterator[str]:
         if not self.keys:
             yield (
-                "the key stands in the packet itself and is not confirmed: compare it with what the company gave you by "
-                "another way (--key)"
+                "the key stands in the packet itself and is not confirmed: compare it with what the company gave you "
+                "by another way (--key)"
             )
-        yield "Parquet tables, the report and the notebook are checked by their hashes only"
-        yield "verdicts are not worked out again here; `auditlib packet reproduce` or the vault's reader does that"
-        scope = packet.get("scope")
+        yield (
+            "Parquet tables, the report and the notebook are checked by their hashes only, "
+            "and whoever made the packet made these"
+        )
+        yield (
+            "verdicts, entitlements, reasons and the sentences of packet.json are not worked out again here; "
+            "`auditlib packet reproduce` or the vault's reader does that"
+        )
+        yield from self._completeness(packet)
+        for name in without_events(self.tables):
+            yield f"tables/{name}.csv names no events: it is checked by its hash only"
+        if not self.sealed_at_seen:
+            yield "the last seal is not here: when it was sealed rests on packet.json"
+        yield "which catalogue was in force, and the versions named, rest on packet.json"
+        if TRANSMITTAL in self.bag.sizes:
+            yield f"{TRANSMITTAL} is not read: who prepared and reviewed the packet is not checked here"
+        yield "inclusion proves that a record was sealed, not that every act was recorded"
+
+    def _completeness(self, packet: dict[str, Any]) -> Iterator[str]:
+        """What the seals say of the population's actions, beside how many of them are here."""
+        scope, population = packet.get("scope"), packet.get("population")
         if not isinstance(scope, dict) or not scope.get("every_seal_of_period"):
             yield "not every seal of the period is here: completeness needs the vault"
-        yield "inclusion proves that a record was sealed, not that every act was recorded"
+            return
+        actions = population.get("actions") if isinstance(population, dict) else None
+        counts = [seal.counts.actions for seal in self.seals]
+        sealed = sum((each or {}).get(action, 0) for each in counts for action in set(map(str, actions or [])))
+        told = f"at least {sealed:,}" if None in counts else f"{sealed:,}"
+        yield (
+            f"whether a record was left out of the population needs the vault: the {len(self.seals):,} seals here "
+            f"state {told} events of its actions, inside and outside the period and of every entitlement and outcome"
+        )
 
     # --- helpers -------------------------------------------------------------------------------------------------
 
-    def _read(self, name: str) -> bytes:
-        return self.bag.read(name) if name in self.bag.sizes else b""
+    def _read(self, check: int, name: str, limit: int = MAX_FILE_BYTES) -> bytes:
+        """A file's bytes; none, and a finding, where it cannot be read."""
+        try:
+            return self.bag.read(name, limit)
+        except AuditlibError as error:
+            self._add(check, name, error)
+            return b""
 
-    def _lines(self, name: str) -> list[bytes]:
-        data = self._read(name)
+    def _lines(self, check: int, name: str) -> list[bytes]:
+        data = self._read(check, name)
         if not data:
+            return []
+        if data.count(b"\n") > MAX_LINES:
+            self._find(check, name, f"more than {MAX_LINES:,} lines are not read.")
             return []
         lines = data.split(b"\n")
         if lines.pop():
-            self.findings.append(Finding(5, "error", name, "the file does not end with a newline."))
+            self._find(check, name, "the file does not end with a newline.")
         return lines
 
+    def _find(self, check: int, where: str, message: str, expected: object = "", found: object = "") -> None:
+        self.findings.append(Finding(check, "error", where, message, str(expected)[:400], str(found)[:400]))
+
     def _add(self, check: int, where: str, error: AuditlibError) -> None:
-        expected, found = (str(getattr(error, name, None) or "")[:400] for name in ("expected", "found"))
+        expected, found = (getattr(error, name, None) or "" for name in ("expected", "found"))
         message = error.message if error.where in ("", where) else f"{error.where}: {error.message}"
-        self.findings.append(Finding(check, "error", where, message, expected, found))
+        self._find(check, where, message, expected, found)
+
+    def _told(self) -> list[Finding]:
+        """The findings, the first of each check where there are very many."""
+        told: list[Finding] = []
+        seen: Counter[int] = Counter()
+        for finding in self.findings:
+            seen[finding.check] += 1
+            if seen[finding.check] <= MAX_FINDINGS:
+                told.append(finding)
+        for check, number in seen.items():
+            if number > MAX_FINDINGS:
+                told.append(Finding(check, "error", "", f"{number - MAX_FINDINGS:,} more findings are not told."))
+        return told
 
     @contextmanager
     def _noting(self, check: int, where: str) -> Iterator[None]:
@@ -262,9 +382,5 @@ class _Check:
             yield
         except AuditlibError as error:
             self._add(check, where, error)
-        except (UnicodeDecodeError, csv.Error, TypeError, ValueError, AttributeError) as error:
-            self._add(check, where, MalformedError(f"it is not built as it must be ({error})."))
-
-    def _each(self, check: int, where: str, errors: Callable[[], Iterable[MismatchError]]) -> Iterator[MismatchError]:
-        with self._noting(check, where):
-            yield from errors()
+        except _STRANGE as error:
+            self._add(check, where, MalformedError(f"it is not built as it must be ({type(error).__name__}: {error})."))

@@ -105,6 +105,8 @@ def check_inclusion(line: bytes, seals: Mapping[int, Seal], records: Sequence[by
         raise MismatchError(f"the seal of batch {inclusion.sequence} is not in the packet.")
     if not len(inclusion.blinds) == len(inclusion.leaf_indexes) == len(inclusion.lines):
         raise MismatchError("there are not as many blinds and lines as leaves.")
+    if inclusion.lines != sorted(set(inclusion.lines)):
+        raise MismatchError("the lines of events.jsonl are not distinct and in order.")
     if any(number >= len(records) for number in inclusion.lines):
         raise MismatchError("a line of events.jsonl is named that is not there.", expected=f"below {len(records)}")
     if inclusion.tree_size != seal.batch.events:
@@ -159,6 +161,9 @@ def _seals_shown(trail: Trail, used: set[int], since: int | None, until: int | N
 
 def _decode(data: bytes, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+        found = msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise MalformedError(f"not a proof: {error}.") from None
+    if canonical(msgspec.to_builtins(found)) != data:
+        raise MalformedError("the proof is not written canonically (RFC 8785).")
+    return found

@@ -1,0 +1,148 @@
+"""Check 6: the tables of a packet speak of records that are here, and agree with packet.json.
+
+    fault = (file, sentence, expected, found)
+
+A row with an `event_id` is held against its record in every column that a record has. What only matching can say
+(grantee, entitlement, approval, verdict, reason) is counted, not worked out again; `unchecked` names it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from auditlib.errors import MalformedError
+from auditlib.export import defuse
+from auditlib.formats.event import Record
+from auditlib.formats.times import parse_time
+
+FOLDER = "data/tables/"
+_TESTED = ("pass", "not-testable")  # verdicts that are no potential exception
+
+Fault = tuple[str, str, object, object]
+Rows = list[dict[str, str]]
+
+
+class Shown(NamedTuple):
+    """A record of events.jsonl, and the (sequence, row) that its proof gives it."""
+
+    record: Record
+    place: tuple[int, int] | None
+
+
+def read_table(data: bytes) -> Rows:
+    """A CSV table's rows; MalformedError where it is none, a name stands twice, or a row has another length."""
+    try:
+        reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+        names = next(reader, [])
+        rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise MalformedError(f"not a CSV table: {error}.") from None
+    if len(set(names)) != len(names):
+        raise MalformedError("a column stands twice.")
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(names):
+            raise MalformedError(f"row {number} has {len(row)} cells under {len(names)} columns.")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def check_tables(packet: Mapping[str, Any], tables: Mapping[str, Rows], shown: Sequence[Shown]) -> Iterator[Fault]:
+    """Every way in which tables, records and packet.json disagree."""
+    facts = [_facts(one) for one in shown]
+    by_id: dict[str, list[int]] = defaultdict(list)
+    for line, fact in enumerate(facts):
+        by_id[fact["event_id"]].append(line)
+    spoken: set[int] = set()
+    for name, rows in tables.items():
+        for number, row in enumerate(rows, 2):
+            if "event_id" not in row:
+                continue
+            there = by_id.get(row["event_id"], [])
+            agree = [line for line in there if all(fact == row[c] for c, fact in facts[line].items() if c in row)]
+            spoken.update(agree)
+            if not agree:
+                known = facts[there[0]] if there else {}
+                differ = {column: fact for column, fact in known.items() if row.get(column, fact) != fact}
+                yield (
+                    f"{FOLDER}{name}.csv",
+                    f"row {number} speaks of the event {row['event_id'][:140]} otherwise than the records here.",
+                    differ or "no such record",
+                    {column: row[column] for column in differ} or "a row",
+                )
+    yield from _population(packet, tables, shown, spoken)
+    yield from _exceptions(packet, tables)
+
+
+def population_table(packet: Mapping[str, Any]) -> str:
+    """The table that holds a row for each item of the population: its kind in the plural."""
+    return f"{packet.get('population', {}).get('kind')}s"
+
+
+def without_events(tables: Mapping[str, Rows]) -> list[str]:
+    """The tables that name no events, so that nothing in them is held against a record."""
+    return sorted(name for name, rows in tables.items() if rows and "event_id" not in rows[0])
+
+
+def _population(
+    packet: Mapping[str, Any], tables: Mapping[str, Rows], shown: Sequence[Shown], spoken: set[int]
+) -> Iterator[Fault]:
+    stated, name = packet["population"], population_table(packet)
+    rows = tables.get(name, [])
+    where = f"{FOLDER}{name}.csv"
+    if rows and not {"event_id", "source", "verdict"} <= set(rows[0]):
+        yield where, "the table has no column event_id, source or verdict.", "event_id, source, verdict", list(rows[0])
+        return
+    events = {(row["source"], row["event_id"]) for row in rows}
+    for what, expected, found in (("items", stated["items"], len(rows)), ("events", stated["events"], len(events))):
+        if expected != found:
+            yield where, f"there are not as many {what} as packet.json states.", expected, found
+    verdicts = Counter(row["verdict"] for row in rows)
+    counted = {verdict: number for verdict, number in stated["verdicts"].items() if number}
+    if counted != dict(verdicts):
+        yield where, "the verdicts are not as many as packet.json states.", counted, dict(verdicts)
+    since, until = (None if end is None else parse_time(end) for end in map(packet["period"]["utc"].get, _ENDS))
+    for line, one in enumerate(shown):
+        event = one.record.event
+        at = parse_time(event.occurred_at)
+        within = (since is None or at >= since) and (until is None or at < until)
+        if within and event.action in stated["actions"] and event.outcome == "success" and line not in spoken:
+            message = f"line {line} is a {event.action} of the period, and no table speaks of it."
+            yield "data/events.jsonl", message, "a row", "none"
+
+
+_ENDS = ("since", "until")
+
+
+def _exceptions(packet: Mapping[str, Any], tables: Mapping[str, Rows]) -> Iterator[Fault]:
+    where, rows = f"{FOLDER}exceptions.csv", tables.get("exceptions", [])
+    if len(rows) != packet.get("exceptions"):
+        message = "there are not as many potential exceptions as packet.json states."
+        yield where, message, packet.get("exceptions"), len(rows)
+    population = [row for row in tables.get(population_table(packet), []) if row.get("verdict") not in _TESTED]
+    columns = [column for column in (rows[0] if rows else ()) if not population or column in population[0]]
+    expected, found = (
+        Counter(tuple(row[column] for column in columns) for row in some) for some in (population, rows)
+    )
+    if expected != found:
+        message = "these are not the items of the population whose verdict is no pass."
+        yield where, message, list((expected - found) or expected)[:1], list((found - expected) or found)[:1]
+
+
+def _facts(one: Shown) -> dict[str, str]:
+    """What a row can say of this record, spelled as tables spell it."""
+    event, receipt = one.record.event, one.record.receipt
+    facts = {
+        "event_id": event.event_id,
+        "occurred_at": event.occurred_at,
+        "recorded_at": receipt.recorded_at,
+        "source": receipt.source,
+        "actor_type": event.actor.type,
+        "actor_id": event.actor.id,
+        "action": event.action,
+        "outcome": event.outcome,
+    }
+    place = {} if one.place is None else dict(zip(("sequence", "row"), map(str, one.place), strict=True))
+    return {name: defuse(fact) for name, fact in facts.items()} | place
