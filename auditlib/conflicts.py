@@ -20,7 +20,7 @@ PART_BYTES = 7000  # UTF-8 bytes of one part; JSON may double them within the 16
 
 
 def conflict_records(first: Event, second: Record, now: int) -> list[Record]:
-    """The events that tell of a conflict: `first` stands, `second` was refused at `now` (microseconds since 1970 UTC)."""
+    """The events that tell of a conflict: `first` stands, `second` was refused at `now` (microseconds, 1970 UTC)."""
     hashes = [sha256(event_bytes(event)).hexdigest() for event in (first, second.event)]
     source, event_id = second.receipt.source, second.event.event_id
     name = sha256("\n".join([source, event_id, *hashes]).encode()).hexdigest()[:32]

@@ -6,8 +6,10 @@ A file appears whole or not at all. What a record says is never taken for a form
 from __future__ import annotations
 
 import csv
+import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -23,28 +25,33 @@ from auditlib.formats.columns import SCHEMA, record_texts, time_texts
 FORMATS = ("csv", "jsonl", "parquet", "xlsx")
 XLSX_ROWS = 1_048_576  # rows of one worksheet, Excel specifications and limits
 XLSX_CELL = 32_767  # characters of one cell, Excel specifications and limits
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # OWASP, CSV injection
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20")  # OWASP, CSV injection
 _EPOCH = datetime(1980, 1, 1, tzinfo=UTC)  # a fixed creation time, so that equal tables are equal files
 
 
 def export(batches: Iterable[pa.RecordBatch], path: Path, format: str | None, *, sheet: str) -> int:
     """Write a stream of Arrow batches to a new file; the format is given or the file's ending. Returns the rows.
 
-    Raises MalformedError where the format is unknown or the file exists; nothing half-written stays.
+    At least one batch, if need be an empty one, says what the columns are. Raises MalformedError where the format is
+    unknown or the file exists, UnavailableError where it cannot be written; nothing half-written stays.
     """
-    chosen = format or path.suffix.removeprefix(".")
+    chosen = format or path.suffix.removeprefix(".").lower()
     if chosen not in _WRITERS:
         raise MalformedError(f"{chosen!r} is no format; use {', '.join(FORMATS)}.", where=str(path))
-    if path.exists():
-        raise MalformedError("exists already and is not overwritten.", where=str(path), remedy="Choose another name.")
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    fresh = path.with_name(f".auditlib-{secrets.token_hex(4)}")
     try:
-        rows = _WRITERS[chosen](batches, fresh, sheet)
-        fresh.rename(path)
+        if os.path.lexists(path):
+            raise MalformedError(
+                "exists already and is not overwritten.", where=str(path), remedy="Choose another name."
+            )
+        try:
+            rows = _WRITERS[chosen](batches, fresh, sheet)
+            fresh.rename(path)
+        finally:
+            with suppress(OSError):
+                fresh.unlink()
     except OSError as error:
         raise UnavailableError(f"cannot be written ({error.strerror or error}).", where=str(path)) from None
-    finally:
-        fresh.unlink(missing_ok=True)
     return rows
 
 
@@ -52,8 +59,8 @@ def write_csv(batches: Iterable[pa.RecordBatch], stream: IO[str]) -> int:
     """CSV text: times canonical, nulls empty, and no cell that a spreadsheet would run (RFC 4180, defused)."""
     writer = csv.writer(stream, lineterminator="\r\n")
     rows = 0
-    for batch in batches:
-        if not rows:
+    for number, batch in enumerate(batches):
+        if not number:
             writer.writerow(batch.schema.names)
         writer.writerows([_defused(cell) for cell in row] for row in _rows(batch))
         rows += batch.num_rows
@@ -116,14 +123,13 @@ def _write_jsonl(batches: Iterable[pa.RecordBatch], path: Path, sheet: str) -> i
 
 
 def _write_parquet(batches: Iterable[pa.RecordBatch], path: Path, sheet: str) -> int:
-    writer, rows = None, 0
-    for batch in batches:
-        writer = writer or pq.ParquetWriter(path, batch.schema, compression="zstd")
-        writer.write_batch(batch)
-        rows += batch.num_rows
-    if writer is None:
-        raise MalformedError("there is nothing to write: no event answers.", where=path.name)
-    writer.close()
+    with ExitStack() as stack:
+        writer, rows = None, 0
+        for batch in batches:
+            if writer is None:
+                writer = stack.enter_context(pq.ParquetWriter(path, batch.schema, compression="zstd"))
+            writer.write_batch(batch)
+            rows += batch.num_rows
     return rows
 
 
@@ -136,18 +142,36 @@ def _write_xlsx(batches: Iterable[pa.RecordBatch], path: Path, sheet: str) -> in
         "strings_to_urls": False,
         "strings_to_numbers": False,
     }
-    book = xlsxwriter.Workbook(str(path), options)
+    with path.open("wb") as stream:
+        book = xlsxwriter.Workbook(stream, options)
+        try:
+            rows = _fill(book, batches, sheet)
+        finally:  # frees the rows it keeps in temporary files as well
+            try:
+                book.close()
+            except xlsxwriter.exceptions.FileCreateError as error:
+                raise OSError(str(error)) from None
+    return rows
+
+
+def _fill(book: Any, batches: Iterable[pa.RecordBatch], sheet: str) -> int:
     book.set_properties({"created": _EPOCH})
     bold = book.add_format({"bold": True, "bottom": 1})
     page, line, rows, pages = None, 0, 0, 0
+
+    def turn(names: list[str]) -> Any:
+        page = book.add_worksheet(f"{sheet} {pages + 1}" if pages else sheet)
+        page.freeze_panes(1, 0)
+        page.write_row(0, 0, names, bold)
+        page.set_column(0, len(names) - 1, 20)
+        return page
+
     for batch in batches:
+        if page is None:
+            page, line, pages = turn(batch.schema.names), 1, 1
         for row in _rows(batch):
-            if page is None or line == XLSX_ROWS:
-                pages += 1
-                page, line = book.add_worksheet(sheet if pages == 1 else f"{sheet} {pages}"), 1
-                page.freeze_panes(1, 0)
-                page.write_row(0, 0, batch.schema.names, bold)
-                page.set_column(0, len(batch.schema.names) - 1, 20)
+            if line == XLSX_ROWS:
+                page, line, pages = turn(batch.schema.names), 1, pages + 1
             for place, cell in enumerate(row):
                 if isinstance(cell, str):
                     page.write_string(line, place, cell[:XLSX_CELL])
@@ -155,9 +179,6 @@ def _write_xlsx(batches: Iterable[pa.RecordBatch], path: Path, sheet: str) -> in
                     page.write(line, place, cell)
             line += 1
         rows += batch.num_rows
-    if page is None:
-        book.add_worksheet(sheet)
-    book.close()
     return rows
 
 

@@ -12,12 +12,13 @@ import shutil
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
-from auditlib.errors import MismatchError
+from auditlib.errors import MismatchError, UnavailableError
 from auditlib.formats.batch import parse_batch
 from auditlib.formats.seal import MAX_BATCH_BYTES, Seal
 from auditlib.vault import Vault
@@ -31,15 +32,16 @@ _SEALS = (
 
 
 class VerifiedFiles:
-    """Batches hashed earlier by this process ("warm"), by sequence; freed when closed."""
+    """Batches hashed earlier by this process ("warm"), by sequence; freed when closed, or when nobody holds them."""
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
         self._paths: dict[int, str] = {}
         self._descriptors: list[int] = []
         self._memory = 0
-        self._folder: Path | None = None
+        self._folders: list[Path] = []
         self._lock = threading.Lock()
+        weakref.finalize(self, _free, self._descriptors, self._folders)
 
     def paths(self, seals: Sequence[Seal], progress: Callable[[int, int], None] | None = None) -> list[str]:
         """A path for each batch, in order; those not yet at hand are read, hashed and kept.
@@ -61,11 +63,8 @@ class VerifiedFiles:
 
     def close(self) -> None:
         """Give memory and files back."""
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        self._descriptors, self._paths, self._folder, self._memory = [], {}, None, 0
+        _free(self._descriptors, self._folders)
+        self._paths, self._memory = {}, 0
 
     def _fetch(self, seal: Seal) -> Seal:
         batch = seal.batch
@@ -82,7 +81,14 @@ class VerifiedFiles:
         parse_batch(data, columns=[])  # no statistics, no other file's path: nothing an engine could be misled by
         with self._lock:
             if seal.sequence not in self._paths:
-                self._paths[seal.sequence] = self._keep(data, seal.sequence)
+                try:
+                    self._paths[seal.sequence] = self._keep(data, seal.sequence)
+                except OSError as error:
+                    raise UnavailableError(
+                        f"the verified copy of a batch cannot be kept ({error.strerror}).",
+                        where=batch.object,
+                        remedy="Close trails that are done with, or make room in the temporary folder.",
+                    ) from None
         return seal
 
     def _keep(self, data: bytes, sequence: int) -> str:
@@ -94,9 +100,16 @@ class VerifiedFiles:
                 file.write(data)
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
             return f"/proc/self/fd/{descriptor}"
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="auditlib-"))  # 0700
-        path = self._folder / f"{sequence:012}.parquet"
+        if not self._folders:
+            self._folders.append(Path(tempfile.mkdtemp(prefix="auditlib-")))  # 0700
+        path = self._folders[0] / f"{sequence:012}.parquet"
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(data)
         return str(path)
+
+
+def _free(descriptors: list[int], folders: list[Path]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
+    while folders:
+        shutil.rmtree(folders.pop(), ignore_errors=True)

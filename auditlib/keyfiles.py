@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from auditlib.errors import AuditlibError, MalformedError
+from auditlib.errors import AuditlibError, MalformedError, UnavailableError
 from auditlib.formats.keys import SECRET_PREFIX, SigningKey, VerifierKey, parse_signing_key, parse_verifier_key
 
 MAX_KEY_FILE_BYTES = 64 * 1024  # bytes
@@ -24,7 +24,7 @@ def load_verifier_keys(
     for item in given:
         if isinstance(item, VerifierKey):
             found.append(item)
-        elif isinstance(item, str) and "+" in item and not Path(item).exists():
+        elif isinstance(item, str) and "+" in item and not _exists(item):
             found.append(parse_verifier_key(item))
         else:
             found.extend(_read_verifier_keys(Path(item)))
@@ -45,17 +45,26 @@ def write_key_files(key: SigningKey, folder: Path) -> tuple[Path, Path]:
     name = key.name.replace("/", "_")
     secret, public = folder / f"{name}.key", folder / f"{name}.vkey"
     for path in (secret, public):
-        if path.exists():
+        if _exists(path):
             raise MalformedError("exists already and is not overwritten.", where=str(path), remedy="Choose another -o.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(key.secret_text() + "\n")
-        public.write_text(f"{key.verifier}\n")
+        with public.open("x") as file:
+            file.write(f"{key.verifier}\n")
     except OSError as error:
-        raise MalformedError(f"cannot be written ({error.strerror}).", where=str(folder)) from None
+        raise UnavailableError(f"cannot be written ({error.strerror}).", where=str(folder)) from None
     return secret, public
+
+
+def _exists(path: str | Path) -> bool:
+    """Whether something stands there; a key line can be longer than any file name, which Path.exists minds."""
+    try:
+        return os.path.lexists(path)
+    except ValueError:
+        return False
 
 
 def _read_verifier_keys(path: Path) -> list[VerifierKey]:
@@ -78,7 +87,7 @@ def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return file.read(MAX_KEY_FILE_BYTES).decode()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise MalformedError(
             f"the key cannot be read ({reason}).", where=str(path), remedy="Give a key line or a key file."

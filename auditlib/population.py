@@ -72,7 +72,8 @@ class Population(msgspec.Struct, frozen=True):
             f"({', '.join(self.actions) or 'no listed action'}) "
             f"that occurred {period}{limit}: {len(self.items):,} items in {self.events:,} events.",
             f"{self.batches_read:,} sealed batches were read in full and hashed; {self.batches_skipped:,} were "
-            "skipped, because their seals state that they hold no such event (a statement that deep verification recomputes).",
+            "skipped, because their seals state that they hold no such event (a statement that deep verification "
+            "recomputes).",
         ]
 
     def __repr__(self) -> str:

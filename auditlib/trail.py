@@ -76,7 +76,16 @@ def open(vault: str | Path, *, keys: Keys = None, at: int | None = None, catalog
         )
     if history.checkpoint is None:
         raise MalformedError("nothing has been sealed in this vault yet.", where=str(vault))
-    return Trail(history, parse_catalog(catalog.read_bytes()) if catalog else history.catalog)
+    return Trail(history, _read_catalog(catalog) if catalog else history.catalog)
+
+
+def _read_catalog(path: Path) -> Catalog:
+    try:
+        return parse_catalog(Path(path).read_bytes())
+    except OSError as error:
+        raise MalformedError(f"cannot be read ({error.strerror}).", where=str(path)) from None
+    except MalformedError as error:
+        raise error.at(str(path)) from None
 
 
 class Trail:
@@ -275,9 +284,16 @@ class Selection:
         return frame
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """The events as a stream of Arrow batches, in bounded memory."""
-        for batch in self._relation(f"sequence, row, {_COLUMNS}, {_LAG}").to_arrow_reader(ROWS_A_BATCH):
-            yield from in_utc(pa.Table.from_batches([batch])).to_batches()
+        """The events as a stream of Arrow batches, in bounded memory; a single empty one where nothing answers."""
+        reader = self._relation(f"sequence, row, {_COLUMNS}, {_LAG}").to_arrow_reader(ROWS_A_BATCH)
+        empty = True
+        for batch in reader:
+            for part in in_utc(pa.Table.from_batches([batch])).to_batches():
+                empty = empty and not part.num_rows
+                if part.num_rows:
+                    yield part
+        if empty:
+            yield pa.RecordBatch.from_pylist([], in_utc(reader.schema.empty_table()).schema)
 
     def head(self, rows: int) -> pa.Table:
         """The first events alone."""

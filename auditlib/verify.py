@@ -93,8 +93,14 @@ def verify(
 
 
 def check_batch(data: bytes, seal: Seal, catalog: Catalog | None, key: bytes) -> BatchResult:
-    """Checks 5 and 6 on one batch's bytes; `key` keys the id digests."""
+    """Checks 5 and 6 on one batch's bytes; `key` keys the id digests.
+
+    Bytes that are not those sealed are no evidence, and nothing more is asked of them: whoever can write to the
+    storage could make them cost any amount of memory to unpack.
+    """
     result = _check_bytes(data, seal)
+    if result.findings:
+        return result
     where = seal.batch.object
     try:
         batch = parse_batch(data)
@@ -399,6 +405,10 @@ def _unchecked(history: History, deep: bool, against: Sequence[tuple[str, Checkp
     if not deep:
         yield "6: the records inside the batches; use --deep"
         yield "9: silences, clock skew and late arrivals; use --deep"
+    else:
+        unread = {finding.object for finding in history.errors if finding.check == 5}
+        if unread:
+            yield f"6 and 9: the records of {len(unread):,} batch(es) that are not, or not there, as they were sealed"
     if not history.vault.lock_enforced:
         yield "7: retention locks; a local directory cannot enforce one, and its owner can change every file"
     yield "what was never recorded cannot be seen here"

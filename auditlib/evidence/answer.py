@@ -40,9 +40,9 @@ class Period(msgspec.Struct, frozen=True):
         return {"local": local, "time_zone": self.tz, "utc": utc}
 
     def words(self) -> str:
-        """`2026-03-01T00:00:00Z (inclusive) to 2026-06-01T00:00:00Z (exclusive)`."""
-        since, until = (None if value is None else format_time(value) for _, value in self._ends())
-        return f"{since or 'the beginning'} (inclusive) to {until or 'the checkpoint'} (exclusive)"
+        """`2026-03-01 (inclusive) to 2026-06-01 (exclusive), UTC`; the time of day only where it is not midnight."""
+        texts = [None if value is None else format_time(value).removesuffix("T00:00:00Z") for _, value in self._ends()]
+        return f"{texts[0] or 'the beginning'} (inclusive) to {texts[1] or 'the checkpoint'} (exclusive), UTC"
 
     def _ends(self) -> tuple[tuple[str, int | None], tuple[str, int | None]]:
         return ("since", self.since), ("until", self.until)

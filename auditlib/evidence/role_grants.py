@@ -123,8 +123,9 @@ class RoleGrants:
         items = self._matched.items
         present = items["verdict"].unique().tolist()
         colours = {"pass": BLUE, NOT_TESTABLE: GREY}
+        times = {name: items.loc[items["verdict"] == name, "occurred_at"].tolist() for name in present}
         lanes = [
-            (name, items.loc[items["verdict"] == name, "occurred_at"].tolist(), colours.get(name, VERMILION))
+            (name.replace("_", " "), times[name], colours.get(name, VERMILION))
             for name in ("pass", *ATTRIBUTES, NOT_TESTABLE)
             if name in present
         ]

@@ -264,8 +264,7 @@ class _Check:
                     raise MismatchError("a batch or a record is proven twice.", found=found.sequence)
                 done.add(found.sequence)
                 self.places |= {
-                    place: (found.sequence, row)
-                    for place, row in zip(found.lines, found.leaf_indexes, strict=True)
+                    place: (found.sequence, row) for place, row in zip(found.lines, found.leaf_indexes, strict=True)
                 }
 
     def _chain(self, folder: str, data: bytes, seals: dict[int, Seal], checkpoint: Checkpoint) -> None:

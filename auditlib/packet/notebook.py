@@ -18,7 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from auditlib import errors
-from auditlib.errors import AuditlibError, MalformedError
+from auditlib.errors import AuditlibError, MalformedError, UnavailableError
 from auditlib.evidence.answer import HANDOVER
 from auditlib.formats.canonical import canonical
 
@@ -55,9 +55,13 @@ def request_names() -> list[str]:
 def read_parameters(notebook: Path, given: Mapping[str, str]) -> dict[str, Any]:
     """`NAME=VALUE` texts -> values of the types that the notebook's own defaults have; values never become code.
 
-    MalformedError for a name the notebook does not declare (with the closest that it does) or a value that does not fit.
+    MalformedError for a name the notebook does not declare (with the closest that it does), a value that does not
+    fit, or a file that is no notebook.
     """
-    declared = papermill.inspect_notebook(str(notebook))
+    try:
+        declared = papermill.inspect_notebook(str(notebook))
+    except (ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:
+        raise MalformedError(f"is no notebook: {str(error).partition(chr(10))[0][:200]}", where=str(notebook)) from None
     values: dict[str, Any] = {}
     for name, text in given.items():
         if name not in declared:
@@ -74,21 +78,36 @@ def execute(notebook: Path, parameters: Mapping[str, Any], environment: Mapping[
     Raises the notebook's own error where a cell fails, in its own family.
     """
     code = code_hash(notebook)
-    with _environment({**environment, HANDOVER: str(handover)}), tempfile.TemporaryDirectory() as folder:
-        try:
-            executed = papermill.execute_notebook(
-                str(notebook),
-                None,
-                parameters=dict(parameters),
-                kernel_name=_KERNEL,
-                progress_bar=False,
-                log_output=False,
-                cwd=folder,
-                config=Config({"KernelManager": {"transport": "ipc"}}),  # sockets in a private folder, not on TCP
-                extra_arguments=["--log-level=CRITICAL"],  # its word on being stopped is no news
-            )
-        except PapermillExecutionError as error:
-            raise _own_error(error) from None
+    with tempfile.TemporaryDirectory() as folder:
+        own = {  # the user's own IPython profile, start-up files and line widths stay out of the evidence
+            **environment,
+            HANDOVER: str(handover),
+            "COLUMNS": "80",
+            "IPYTHONDIR": f"{folder}/ipython",
+            "PYTHONSTARTUP": "",
+            "TZ": "UTC",
+        }
+        with _environment(own):
+            return _run(notebook, parameters, code, folder)
+
+
+def _run(notebook: Path, parameters: Mapping[str, Any], code: str, folder: str) -> Executed:
+    try:
+        executed = papermill.execute_notebook(
+            str(notebook),
+            None,
+            parameters=dict(parameters),
+            kernel_name=_KERNEL,
+            progress_bar=False,
+            log_output=False,
+            cwd=folder,
+            config=Config({"KernelManager": {"transport": "ipc"}}),  # sockets in a private folder, not on TCP
+            extra_arguments=["--log-level=CRITICAL"],  # its word on being stopped is no news
+        )
+    except PapermillExecutionError as error:
+        raise _own_error(error) from None
+    except (RuntimeError, OSError) as error:  # the kernel did not start, or died
+        raise UnavailableError(f"the notebook could not be run ({error}).", where=notebook.name) from None
     return Executed(notebook.stem, code, clean(executed))
 
 
@@ -124,10 +143,10 @@ def clean(notebook: Any) -> bytes:
 
 def _value(name: str, text: str, default: str) -> Any:
     """A text -> the type of the default as papermill shows it (Python source): number, list, or text."""
+    if default.startswith(("[", "(")):
+        return [] if text.lower() == "none" else [part for part in text.split(",") if part]
     if text == "" or text.lower() == "none":
         return None
-    if default.startswith(("[", "(")):
-        return [part for part in text.split(",") if part]
     try:
         if default.lstrip("-").isdigit() or (default == "None" and name == "at"):
             return int(text)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import Mapping
+from shlex import quote
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,6 +19,7 @@ from auditlib.approvals import ATTRIBUTES
 
 MAX_ROWS = 2000  # rows of a table shown on the page; the rest stands in the CSV, and the page says so
 
+_UNSEEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}  # Unicode categories of what is not seen, or moves what is
 _SIGNS = {"pass": "✓", "fail": "✗", "n/a": "–", "not-testable": "?"}
 
 
@@ -30,9 +33,11 @@ def render_report(
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=visible,
     )
     environment.filters["sign"] = lambda value: _SIGNS.get(value, value)
     environment.filters["words"] = lambda name: str(name).replace("_", " ")
+    environment.filters["given"] = lambda value: quote("none" if value is None else _given(value))
     environment.filters["whole"] = lambda number: f"{number:,}"
     tables = {
         name.removeprefix("tables/").removesuffix(".csv"): _rows(data)
@@ -48,6 +53,17 @@ def render_report(
         figures={name: Markup(svg) for name, svg in figures.items()},  # noqa: S704 - drawn by evidence/charts.py
     )
     return page.encode()
+
+
+def visible(value: Any) -> Any:
+    """A text whose control and formatting characters can be seen: nothing turns a line round or hides in it."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "".join(c if unicodedata.category(c) not in _UNSEEN else f"\\u{{{ord(c):x}}}" for c in value)
+
+
+def _given(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _rows(data: bytes) -> list[dict[str, str]]:

@@ -123,9 +123,7 @@ def _exceptions(packet: Mapping[str, Any], tables: Mapping[str, Rows]) -> Iterat
         yield where, message, packet.get("exceptions"), len(rows)
     population = [row for row in tables.get(population_table(packet), []) if row.get("verdict") not in _TESTED]
     columns = [column for column in (rows[0] if rows else ()) if not population or column in population[0]]
-    expected, found = (
-        Counter(tuple(row[column] for column in columns) for row in some) for some in (population, rows)
-    )
+    expected, found = (Counter(tuple(row[column] for column in columns) for row in some) for some in (population, rows))
     if expected != found:
         message = "these are not the items of the population whose verdict is no pass."
         yield where, message, list((expected - found) or expected)[:1], list((found - expected) or found)[:1]
