@@ -55,9 +55,9 @@ def show_report(report: Report, headline: str) -> None:
     if report.checkpoint:
         key = report.checkpoint.signers[0] if report.checkpoint.signers else "?"
         confirmed = "confirmed by you" if report.key_confirmed else "found in the vault, not confirmed"
-        OUT.print(
-            Text(f"\ncheckpoint {report.checkpoint.size}, root {report.checkpoint.root.hex()}\nkey {key} ({confirmed})")
-        )
+        root = report.checkpoint.root.hex()
+        OUT.print()
+        show_pairs([("checkpoint", report.checkpoint.size), ("root", root), ("key", f"{key} ({confirmed})")])
     show_findings(report.findings)
     show_unchecked(report.unchecked)
 
@@ -104,13 +104,11 @@ def show_events(table: pa.Table, total: int, lag: str) -> None:
 
 
 def show_pairs(pairs: Iterable[tuple[str, Any]]) -> None:
-    """Names and values, aligned."""
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    table.add_column(no_wrap=True, style="dim")
-    table.add_column(overflow="fold")
-    for name, value in pairs:
-        table.add_row(name, plain(value))
-    OUT.print(table)
+    """Names and values, one a line; a value is never folded, so that a digest can be copied."""
+    rows = [(name, value) for name, value in pairs]
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        OUT.print(Text.assemble((f"{name:<{width}}  ", "dim"), plain(value)), soft_wrap=True)
 
 
 def _state(number: int, report: Report) -> tuple[str, str]:

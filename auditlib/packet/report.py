@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from auditlib.approvals import ATTRIBUTES
+from auditlib.findings import duration
 
 MAX_ROWS = 2000  # rows of a table shown on the page; the rest stands in the CSV, and the page says so
 
@@ -37,6 +38,8 @@ def render_report(
     )
     environment.filters["sign"] = lambda value: _SIGNS.get(value, value)
     environment.filters["words"] = lambda name: str(name).replace("_", " ")
+    environment.filters["second"] = lambda time: str(time)[:19].replace("T", " ")
+    environment.filters["span"] = lambda seconds: duration(round(float(seconds or 0) * 1_000_000))
     environment.filters["given"] = lambda value: quote("none" if value is None else _given(value))
     environment.filters["whole"] = lambda number: f"{number:,}"
     tables = {
