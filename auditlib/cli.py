@@ -54,11 +54,13 @@ def main() -> None:
     warnings.showwarning = _show_warning
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except AuditlibError as error:
         _show_error(error)
         code = error.exit_code
     except typer.TyperException as error:
-        _say(f"auditlib: {error} Try --help.")
+        if str(error):  # without any command there is only the help
+            _show_error(MalformedError(str(error), remedy="Try --help."))
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         _say("stopped; what was sealed stays sealed.")
@@ -66,6 +68,11 @@ def main() -> None:
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - the reader has gone; nothing may be flushed to it
         code = 0
+    except OSError as error:
+        _show_error(UnavailableError(f"{error.strerror or error}.", where=str(error.filename or "output")))
+        code = 3
+    except SystemExit as stop:
+        code = 0 if isinstance(stop.__context__, BrokenPipeError) else stop.code  # typer makes an exit 1 of it
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -113,7 +120,7 @@ def init(
     kept = check_retention(Retention(_days(retention), mode))
     actions = _catalog(catalog)
     store = open_vault(vault, create=True)
-    create_trail(store, signing, kept, actions)
+    create_trail(store, signing, kept, actions, now=_now())
     _say(f"{signing.name}: a new trail in {vault}, kept for {kept.days:,} days ({kept.mode}).")
     if not store.lock_enforced:
         _say(
@@ -138,7 +145,7 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Import another system's logs: nothing lost, nothing twice."""
-    from auditlib.display import progress_bar
+    from auditlib.display import plain, progress_bar
     from auditlib.imports import import_files
     from auditlib.keyfiles import load_signing_key
     from auditlib.sealer import open_sealer
@@ -156,7 +163,7 @@ def import_(
             paths,
             sealer,
             rejects=rejects,
-            who=actor or getpass.getuser(),
+            who=actor or _account(),
             key=signing.verifier,
             now=_now,
             progress=progress,
@@ -180,10 +187,10 @@ def import_(
         )
     for file in done.files:
         if file.note and not as_json:
-            _say(f"{file.name}: {file.note}")
+            _say(plain(f"{file.name}: {file.note}").plain)
     if done.rejects:
         kept = f"They stand in {rejects}." if rejects else "Give --rejects FILE to keep them apart."
-        _say(f"{done.rejects:,} records could not become events, the first: {done.first_reject} {kept}")
+        _say(plain(f"{done.rejects:,} records could not become events, the first: {done.first_reject} {kept}").plain)
         raise typer.Exit(2)
 
 
@@ -265,7 +272,7 @@ def query(
             print(
                 json.dumps({"events": rows, "file": str(output)}) if as_json else f"{rows:,} events written to {output}"
             )
-        elif as_json or output_format == "jsonl":
+        elif output_format == "jsonl" or (as_json and output_format is None):
             export.write_jsonl(chosen.batches(), sys.stdout.buffer)
         elif output_format == "csv":
             sys.stdout.reconfigure(newline="", encoding="utf-8")  # type: ignore[union-attr]
@@ -336,7 +343,8 @@ def packet_verify(
         bad = {finding.check for finding in report.findings}
         state = "every check passed" if report.ok else f"{len(report.findings)} fault(s) were found"
         display.OUT.print(
-            f"{path}: {state}; {report.records:,} records.", style="bold green" if report.ok else "bold red"
+            display.plain(f"{path}: {state}; {report.records:,} records."),
+            style="bold green" if report.ok else "bold red",
         )
         display.show_pairs(
             (f"{'✗' if number in bad else '✓'} {number}", says) for number, says in PACKET_CHECKS.items()
@@ -351,6 +359,14 @@ def packet_verify(
         display.show_findings(report.findings)
         display.show_unchecked(report.unchecked)
     raise typer.Exit(0 if report.ok else 1)
+
+
+def _account() -> str:
+    """Who runs this: the account's name, or its number where it has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid:{os.getuid()}"
 
 
 def _now() -> int:
@@ -381,7 +397,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: object, *
 def _days(text: str) -> int:
     """`7y`, `2557d` or `365` -> whole days; a year has 365.25 days, rounded up (7y = 2,557)."""
     number, unit = (text[:-1], text[-1]) if text[-1:] in ("y", "d") else (text, "d")
-    if not number.isdigit() or not 0 < int(number) < 1_000_000:
+    if not (number.isascii() and number.isdigit()) or not 0 < int(number) < 1_000_000:
         raise MalformedError(f"{text!r} is no retention; write 7y or 2557d.", where="--retention")
     return -(-int(number) * 1461 // 4) if unit == "y" else int(number)
 

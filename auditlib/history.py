@@ -6,9 +6,11 @@ The sealer, verification and the trail all start here; none of them believes mor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -21,6 +23,8 @@ from auditlib.formats.document import MAX_DOCUMENT_BYTES, Document, document_has
 from auditlib.formats.keys import VerifierKey
 from auditlib.formats.seal import MAX_SEAL_BYTES, NO_PREVIOUS, Seal, check_signature, parse_seal, seal_hash
 from auditlib.vault import Stored, Vault
+
+T = TypeVar("T")
 
 
 class SealedBytes(msgspec.Struct, frozen=True):
@@ -43,7 +47,9 @@ class History(msgspec.Struct):
     checkpoint_data: bytes = b""
     seals: list[SealedBytes] = msgspec.field(default_factory=list)  # under the checkpoint, in order
     beyond: list[SealedBytes] = msgspec.field(default_factory=list)  # validly signed, past the checkpoint
-    stored: dict[str, Stored] = msgspec.field(default_factory=dict)
+    stored: dict[str, Stored] = msgspec.field(default_factory=dict)  # the oldest version of each object
+    shadows: list[Stored] = msgspec.field(default_factory=list)  # newer versions, and delete markers
+    read_versions: dict[str, str] = msgspec.field(default_factory=dict)  # where it was not the oldest that fitted
     findings: list[Finding] = msgspec.field(default_factory=list)
 
     @property
@@ -88,6 +94,26 @@ class History(msgspec.Struct):
             return self.catalog_of(self.seals[-1].seal)
         return self.catalogs.get(self.documents[-1].catalog) if self.documents else None
 
+    def read(self, key: str, limit: int, fits: Callable[[bytes], T]) -> T:
+        """What `fits` makes of the oldest version of an object that it takes; else the first version's error.
+
+        Nothing is ever overwritten, so that a newer version is somebody's shadow over the one that was sealed.
+        """
+        newer = [stored.version for stored in self.shadows if stored.key == key and not stored.marker]
+        failed: AuditlibError | None = None
+        for version in (self.stored[key].version if key in self.stored else "", *newer):
+            try:
+                found = fits(self.vault.get(key, limit, version))
+            except AuditlibError as error:
+                if isinstance(error, UnavailableError) and type(error) is UnavailableError:
+                    raise
+                failed = failed or error
+                continue
+            if failed:
+                self.read_versions[key] = version
+            return found
+        raise failed or MismatchError("no version of the object fits.", where=key)
+
     def add(
         self,
         check: int,
@@ -117,7 +143,11 @@ def read_history(
     every checkpoint and every seal object, and not the pages that stand in for them.
     """
     history = History(vault)
-    history.stored = {entry.key: entry for entry in vault.list()}
+    for entry in vault.list():
+        if entry.marker or entry.key in history.stored:
+            history.shadows.append(entry)
+        else:
+            history.stored[entry.key] = entry
     _read_documents(history)
     given = tuple(keys)
     history.key_confirmed = bool(given)
@@ -179,8 +209,7 @@ def _read_documents(history: History) -> None:
     for n in numbers:
         key = layout.trail_key(n)
         try:
-            data = history.vault.get(key, MAX_DOCUMENT_BYTES)
-            document = parse_document(data)
+            data, document = history.read(key, MAX_DOCUMENT_BYTES, lambda data: (data, parse_document(data)))
         except AuditlibError as error:
             history.add_error(4, key, error)
             continue
@@ -211,14 +240,20 @@ def _read_catalog(history: History, document: Document) -> None:
         return
     key = layout.catalog_key(document.catalog)
     try:
-        catalog = parse_catalog(history.vault.get(key, MAX_CATALOG_BYTES))
+        # rules that nobody sealed are applied to nothing
+        history.catalogs[document.catalog] = history.read(
+            key, MAX_CATALOG_BYTES, lambda data: _named_catalog(data, document.catalog)
+        )
     except AuditlibError as error:
         history.add_error(4, key, error)
-        return
-    if catalog.sha256 != document.catalog:
-        history.add(4, key, "the catalogue is not the one the trail document names.", document.catalog, catalog.sha256)
-        return  # rules that nobody sealed are applied to nothing
-    history.catalogs[document.catalog] = catalog
+
+
+def _named_catalog(data: bytes, sha256: str) -> Catalog:
+    catalog = parse_catalog(data)
+    if catalog.sha256 != sha256:
+        message = "the catalogue is not the one the trail document names."
+        raise MismatchError(message, expected=sha256, found=catalog.sha256)
+    return catalog
 
 
 def _read_checkpoints(history: History, at: int | None, thorough: bool) -> list[tuple[str, Checkpoint]]:
@@ -229,12 +264,7 @@ def _read_checkpoints(history: History, at: int | None, thorough: bool) -> list[
             continue
         key = layout.checkpoint_key(size)
         try:
-            data = history.vault.get(key, MAX_NOTE_BYTES)
-            checkpoint = parse_checkpoint(data, history.trusted)
-            if checkpoint.size != size:
-                raise MismatchError(
-                    "the checkpoint lies under another size's name.", expected=size, found=checkpoint.size
-                )
+            data, checkpoint = history.read(key, MAX_NOTE_BYTES, partial(_sized_checkpoint, history.trusted, size))
         except AuditlibError as error:
             history.add_error(0, key, error)
             continue
@@ -260,6 +290,13 @@ def _read_checkpoints(history: History, at: int | None, thorough: bool) -> list[
     return valid
 
 
+def _sized_checkpoint(trusted: tuple[VerifierKey, ...], size: int, data: bytes) -> tuple[bytes, Checkpoint]:
+    checkpoint = parse_checkpoint(data, trusted)
+    if checkpoint.size != size:
+        raise MismatchError("the checkpoint lies under another size's name.", expected=size, found=checkpoint.size)
+    return data, checkpoint
+
+
 def _keys_fit(history: History) -> bool:
     return any(key in history.trusted for document in history.documents for key in document.verifiers)
 
@@ -282,7 +319,7 @@ def _read_seals(history: History, at: int | None, paged: dict[int, SealedBytes])
     for sequence in present:
         previous, before = (previous if sequence == before + 1 else ""), sequence
         key = layout.seal_key(sequence)
-        entry = paged.get(sequence) or _read_seal(history, sequence)
+        entry = paged.get(sequence) or _read_seal(history, sequence, previous)
         if entry is None:
             previous = ""
             continue
@@ -321,13 +358,23 @@ def _check_chain(history: History, key: str, seal: Seal, sequence: int, previous
             history.add_error(4, key, error)
 
 
-def _read_seal(history: History, sequence: int, check: int = 2) -> SealedBytes | None:
+def _read_seal(history: History, sequence: int, previous: str = "") -> SealedBytes | None:
+    """The seal at its place in the chain; where no version goes on there, the oldest that is a seal at all."""
     key = layout.seal_key(sequence)
+
+    def fits(data: bytes, strict: bool) -> SealedBytes:
+        seal = parse_seal(data)
+        if strict and (seal.sequence != sequence or seal.previous != (previous or seal.previous)):
+            raise MismatchError("the seal does not continue the chain.", expected=previous, found=seal.previous)
+        return SealedBytes(seal, data)
+
     try:
-        data = history.vault.get(key, MAX_SEAL_BYTES)
-        return SealedBytes(parse_seal(data), data)
+        if any(stored.key == key and not stored.marker for stored in history.shadows):
+            with suppress(MismatchError, MalformedError):
+                return history.read(key, MAX_SEAL_BYTES, partial(fits, strict=True))
+        return history.read(key, MAX_SEAL_BYTES, partial(fits, strict=False))
     except AuditlibError as error:
-        history.add_error(check, key, error)
+        history.add_error(2, key, error)
         return None
 
 
@@ -338,10 +385,7 @@ def _read_pages(history: History) -> dict[int, SealedBytes]:
     for page in (page for page in _numbers(history, "page") if page < full):
         key = layout.page_key(page)
         try:
-            lines = history.vault.get(key, layout.PAGE * (MAX_SEAL_BYTES + 1)).split(b"\n")
-            if len(lines) != layout.PAGE + 1 or lines.pop():
-                raise MalformedError(f"not {layout.PAGE} lines.")
-            seals = [SealedBytes(parse_seal(line), line) for line in lines]
+            seals = history.read(key, layout.PAGE * (MAX_SEAL_BYTES + 1), _page_of_seals)
         except AuditlibError as error:
             history.add(4, key, f"the page cannot be used ({error.message}); its seals were read.", severity="warning")
             continue
@@ -351,6 +395,13 @@ def _read_pages(history: History) -> dict[int, SealedBytes]:
         else:
             history.add(4, key, "the page holds other seals than its own; they were read.", severity="warning")
     return found
+
+
+def _page_of_seals(data: bytes) -> list[SealedBytes]:
+    lines = data.split(b"\n")
+    if len(lines) != layout.PAGE + 1 or lines.pop():
+        raise MalformedError(f"not {layout.PAGE} lines.")
+    return [SealedBytes(parse_seal(line), line) for line in lines]
 
 
 def _report_pages(history: History, paged: dict[int, SealedBytes]) -> None:

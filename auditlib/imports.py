@@ -18,7 +18,7 @@ from ulid import ULID
 
 from auditlib.errors import MalformedError, UnavailableError
 from auditlib.formats.canonical import canonical
-from auditlib.formats.event import MAX_CONTEXT_BYTES, Actor, Event, Receipt, Record, Target, event_bytes
+from auditlib.formats.event import MAX_CONTEXT_BYTES, Actor, Event, Receipt, Record, Target, check_record, event_bytes
 from auditlib.formats.keys import VerifierKey
 from auditlib.formats.times import format_time
 from auditlib.sealer import Added, Sealer
@@ -55,6 +55,7 @@ def import_files(
     """
     items = reader(log_format)(paths, progress=progress)
     outcome = Imported([])
+    check_record(_import_record(log_format, outcome, who, key, now()))  # a name that is none must not stop it midway
     waiting: list[Record] = []
     with ExitStack() as stack:
         sink = stack.enter_context(_create(rejects)) if rejects else None

@@ -21,13 +21,14 @@ from auditlib.query import Filter, Moment, build_filter, context_path, like_patt
 from auditlib.trail import Selection, Trail, in_utc
 
 # A time or a number that cannot be read must not read as "none stated": it becomes the one that lets a test fail.
-_UNREADABLE_TIME = "TIMESTAMPTZ '1970-01-01 00:00:00+00'"
+_UNREADABLE_TIME = "TIMESTAMPTZ '1970-01-01 00:00:00+00'"  # an end that was over before anything began
+_UNREADABLE_START = "TIMESTAMPTZ '9999-12-31 00:00:00+00'"  # a beginning that never comes
 _UNREADABLE_USES = "0"
 
 MAX_ITEMS = 10_000  # items of one event; past that it is one item whose subject and entitlement are not read
 
 _BASE = "event_id, source, occurred_at, recorded_at, sequence, row, actor_type, actor_id, action"
-_TIMES = ("requested_at", "valid_from", "valid_until")
+_TIMES = {"requested_at": _UNREADABLE_TIME, "valid_from": _UNREADABLE_START, "valid_until": _UNREADABLE_TIME}
 _TEXTS = ("request", "requester", "authority")
 _LISTS = ("grantee", "entitlement")
 
@@ -136,7 +137,7 @@ def _items(
 ) -> pd.DataFrame:
     condition, values = msgspec.structs.replace(chosen, actions=tuple(names)).sql()
     cells = [f"{_text(getattr(entry, name))} AS {name}" for name in _TEXTS]
-    cells += [f"{_time(getattr(entry, name))} AS {name}" for name in _TIMES]
+    cells += [f"{_time(getattr(entry, name), unreadable)} AS {name}" for name, unreadable in _TIMES.items()]
     uses = _text(entry.uses)
     cells.append(
         f"CASE WHEN {uses} IS NOT NULL THEN coalesce(try_cast({uses} AS BIGINT), {_UNREADABLE_USES}) END AS uses"
@@ -170,9 +171,9 @@ def _text(path: str | None) -> str:
     return f"({_list(path)})[1]" if path else "NULL::VARCHAR"
 
 
-def _time(path: str | None) -> str:
+def _time(path: str | None, unreadable: str) -> str:
     text = _text(path)
-    return f"CASE WHEN {text} IS NOT NULL THEN coalesce(try_cast({text} AS TIMESTAMPTZ), {_UNREADABLE_TIME}) END"
+    return f"CASE WHEN {text} IS NOT NULL THEN coalesce(try_cast({text} AS TIMESTAMPTZ), {unreadable}) END"
 
 
 def _list(path: str | None) -> str:

@@ -47,11 +47,11 @@ from auditlib.formats.seal import (
     seal_hash,
     sign_seal,
 )
-from auditlib.formats.times import format_time
+from auditlib.formats.times import DAY, format_time
 from auditlib.history import History, SealedBytes, read_history
 from auditlib.ids import IdIndex, pairs
 from auditlib.state import SealerState
-from auditlib.vault import ExistsError, Vault
+from auditlib.vault import ExistsError, Lock, Vault
 
 DEFAULT_MAX_EVENTS = 50_000  # events a batch
 MAX_SOURCES = 1000  # distinct sources a batch, so that its seal stays below 256 KiB (DESIGN 4.4)
@@ -71,8 +71,11 @@ class Added(msgspec.Struct, frozen=True):
         return Added(self.new + other.new, self.repeats + other.repeats, self.conflicts + other.conflicts)
 
 
-def create_trail(vault: Vault, key: SigningKey, retention: Retention, catalog: Catalog) -> Document:
-    """Lay down a new trail: the catalogue and trail document 0. Doing it again with the same values changes nothing."""
+def create_trail(vault: Vault, key: SigningKey, retention: Retention, catalog: Catalog, *, now: int) -> Document:
+    """Lay down a new trail: the catalogue and trail document 0, locked from `now` (microseconds since 1970 UTC) on.
+
+    Doing it again with the same values changes nothing.
+    """
     document = Document(
         catalog=catalog.sha256,
         format=DOCUMENT_FORMAT,
@@ -83,8 +86,9 @@ def create_trail(vault: Vault, key: SigningKey, retention: Retention, catalog: C
         retention=check_retention(retention),
         schema=RECORD_SCHEMA,
     )
-    _put_same(vault, layout.catalog_key(catalog.sha256), catalog.data)
-    _put_same(vault, layout.trail_key(0), document_bytes(document))
+    lock = Lock(retention.mode, now + retention.days * DAY)
+    _put_same(vault, layout.catalog_key(catalog.sha256), catalog.data, lock)
+    _put_same(vault, layout.trail_key(0), document_bytes(document), lock)
     return document
 
 
@@ -136,6 +140,7 @@ class Sealer:
         self._document = history.document_hashes[0]
         if history.seals or history.beyond:
             self._document = [*history.seals, *history.beyond][-1].seal.trail
+        self._retention = history.documents[history.document_hashes.index(self._document)].retention
         self._unfinished = False
         self.catalog = self._catalog_in_force(history)
         for entry in [*history.seals, *history.beyond]:
@@ -365,8 +370,8 @@ class Sealer:
         encoded = encode_batch(table, number, self._random(BLIND_BYTES))
         seal = sign_seal(self._describe(encoded, number), self._key)
         data = seal_bytes(seal)
-        _put_same(self._vault, encoded.batch.object, encoded.data)
-        _put_same(self._vault, layout.seal_key(number), data)  # the commit point
+        self._put(encoded.batch.object, encoded.data)
+        self._put(layout.seal_key(number), data)  # the commit point
         self._tree.append(merkle.leaf_hash(data))
         self._seals.append(SealedBytes(seal, data))
         self._sign()
@@ -396,19 +401,23 @@ class Sealer:
         note = sign_checkpoint(self._key.name, self.size, self._tree.root(), [self._key])
         self._state.remember(note)
         key = layout.checkpoint_key(self.size)
-        _put_same(self._vault, key, note)
+        self._put(key, note)
         if self._vault.get(key, MAX_NOTE_BYTES) != note:
             raise MismatchError("another checkpoint was read back than was put.", where=f"{self._vault.url}: {key}")
 
     def _write_page(self, page: int) -> None:
         entries = self._seals[page * layout.PAGE : (page + 1) * layout.PAGE]
-        _put_same(self._vault, layout.page_key(page), b"".join(entry.data + b"\n" for entry in entries))
+        self._put(layout.page_key(page), b"".join(entry.data + b"\n" for entry in entries))
+
+    def _put(self, key: str, data: bytes) -> None:
+        """Under the lock that the trail document in force promises."""
+        _put_same(self._vault, key, data, Lock(self._retention.mode, self._now() + self._retention.days * DAY))
 
 
-def _put_same(vault: Vault, key: str, data: bytes) -> None:
+def _put_same(vault: Vault, key: str, data: bytes, lock: Lock) -> None:
     """Put, or find the very same bytes there already; anything else there is somebody else's."""
     try:
-        vault.put(key, data)
+        vault.put(key, data, lock)
     except ExistsError as error:
         if vault.get(key, len(data) + 1) != data:
             raise MismatchError(

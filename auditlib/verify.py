@@ -10,8 +10,9 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -24,7 +25,6 @@ from auditlib.errors import AuditlibError, MissingError, UnavailableError
 from auditlib.findings import NO_ANCHOR, Finding, Report, duration, sorted_findings
 from auditlib.formats import layout, merkle
 from auditlib.formats.batch import (
-    NODE_LEAVES,
     ParsedBatch,
     counts_of,
     id_digests,
@@ -43,6 +43,7 @@ from auditlib.vault import Vault, open_vault
 
 MAX_FAULTS = 20  # invalid records named in one batch; the rest are counted
 _KEY_BYTES = 32
+_READERS = 4  # threads that read and hash; as many batches are in memory
 
 
 class BatchResult(msgspec.Struct):
@@ -118,7 +119,8 @@ def check_batch(data: bytes, seal: Seal, catalog: Catalog | None, key: bytes) ->
         _check_described(batch, seal, add)
     with _readable(add):
         digests = id_digests(batch.table, key)
-        if len(np.unique(digests)) < len(digests):
+        ordered = np.sort(digests)
+        if (ordered[1:] == ordered[:-1]).any():
             for source, event_id in _repeated_ids(batch):
                 add(f"the event id {event_id} of {source} stands more than once.", "once", "more than once")
         result.digests = digests.tobytes()
@@ -169,7 +171,7 @@ def _check_records(batch: ParsedBatch, catalog: Catalog, add: Callable[[str, obj
 
 
 def _check_tree(batch: ParsedBatch, seal: Seal, add: Callable[[str, object, object], None]) -> None:
-    nodes = merkle.aligned_roots(batch.leaves(), NODE_LEAVES)
+    nodes = batch.subtrees()
     found = merkle.root(nodes).hex()
     if found != seal.batch.root:
         add("the records do not lead to the Merkle root in the seal.", seal.batch.root, found)
@@ -215,7 +217,10 @@ def _ids(table: pa.Table) -> Iterator[tuple[str, str]]:
 
 def _work(url: str, seal: Seal, catalog: bytes | None, key: bytes, deep: bool) -> BatchResult:
     """One batch, by name, in whatever process: what an executor runs."""
-    return _check_stored(open_vault(url), seal, parse_catalog(catalog) if catalog else None, key, deep)
+    return _check_stored(open_vault(url), seal, _catalog(catalog) if catalog else None, key, deep)
+
+
+_catalog = lru_cache(maxsize=16)(parse_catalog)  # once a process, not once a batch
 
 
 def _check_stored(vault: Vault, seal: Seal, catalog: Catalog | None, key: bytes, deep: bool) -> BatchResult:
@@ -260,6 +265,10 @@ def _check_batches(
 def _results(
     history: History, seals: Sequence[Seal], key: bytes, deep: bool, executor: Executor | None
 ) -> Iterator[BatchResult]:
+    if executor is None and not deep:  # reading and hashing leave the interpreter's lock, so that threads do
+        with ThreadPoolExecutor(_READERS) as pool:
+            yield from pool.map(lambda seal: _check_stored(history.vault, seal, None, key, False), seals)
+        return
     if executor is None:
         for seal in seals:
             yield _check_stored(history.vault, seal, history.catalog_of(seal), key, deep)

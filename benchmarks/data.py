@@ -21,7 +21,7 @@ from auditlib.formats.catalog import Catalog, parse_catalog
 from auditlib.formats.columns import SCHEMA
 from auditlib.formats.document import Retention
 from auditlib.formats.keys import SigningKey, VerifierKey
-from auditlib.formats.times import SECOND, parse_time
+from auditlib.formats.times import DAY, SECOND, parse_time
 from auditlib.sealer import DEFAULT_MAX_EVENTS, create_trail, open_sealer
 from auditlib.state import SealerState
 from auditlib.vault import open_vault
@@ -70,7 +70,7 @@ def lab(events: int) -> Iterator[Lab]:
     with TemporaryDirectory(prefix="auditlib-bench-") as folder:
         table = generate(events)
         vault = open_vault(str(Path(folder) / "vault"), create=True)
-        create_trail(vault, KEY, Retention(2557, "COMPLIANCE"), CATALOG)
+        create_trail(vault, KEY, Retention(2557, "COMPLIANCE"), CATALOG, now=0)
         state = SealerState(Path(folder) / "state", KEY.verifier)
         draw = np.random.default_rng(SEED + 1)
         with open_sealer(vault, KEY, state, now=lambda: NOW, random=draw.bytes) as sealer:
@@ -96,7 +96,7 @@ def generate(events: int) -> pa.Table:
         "occurred_at": pa.array(occurred, pa.timestamp("us", "UTC")),
         "actor_type": _coded(["user", "service"], actor_type),
         "actor_id": pc.if_else(robot, _named("svc_", people % 20), _named("u_", people)),
-        "actor_session": pc.if_else(robot, pa.scalar(None, pa.string()), _hex(draw, events, 12, "s_")),
+        "actor_session": pc.if_else(robot, pa.scalar(None, pa.string()), _sessions(people, recorded)),
         "action": _coded(list(_ACTIONS), actions),
         "target_type": _coded([_TARGETS.get(action, "user") for action in _ACTIONS], actions),
         "target_id": _named("r_", draw.integers(0, 40_000, events)),
@@ -154,7 +154,9 @@ def _case(n: int, draw: Any) -> pa.Array:
 
 def _role(n: int, draw: Any, key: str) -> pa.Array:
     role = _coded(_ROLES, draw.choice(len(_ROLES), n, p=[0.05, 0.1, 0.15, 0.3, 0.2, 0.2]))
-    return _text(f'{{"{key}":"', role, '","ip":"', _ips(n, draw), '","request_id":"', _named("REQ-", draw.integers(0, 99_999, n)), '"}')  # fmt: skip
+    cells = {key: role, "ip": _ips(n, draw), "request_id": _named("REQ-", draw.integers(0, 99_999, n))}
+    one, two, three = sorted(cells)
+    return _text(f'{{"{one}":"', cells[one], f'","{two}":"', cells[two], f'","{three}":"', cells[three], '"}')
 
 
 def _address(n: int, draw: Any) -> pa.Array:
@@ -163,6 +165,12 @@ def _address(n: int, draw: Any) -> pa.Array:
 
 def _ips(n: int, draw: Any) -> pa.Array:
     return _text("203.0.", _named("", draw.integers(0, 8, n)), ".", _named("", draw.integers(1, 255, n)))
+
+
+def _sessions(people: Any, recorded: Any) -> pa.Array:
+    """One a person and day."""
+    mixed = (people + 1) * 2654435761 + recorded // DAY * 40503 & 0xFFFFFFFF  # Knuth's multiplicative hash
+    return _text("s_", _fixed(_HEX[(mixed[:, None] >> np.arange(28, -1, -4)) & 15]))
 
 
 def _numbers(sources: Any) -> pa.Array:
@@ -181,8 +189,8 @@ def _ulids(millis: Any, draw: Any) -> pa.Array:
     return _fixed(digits)
 
 
-def _hex(draw: Any, n: int, width: int, before: str = "") -> pa.Array:
-    return _text(before, _fixed(_HEX[draw.integers(0, 16, (n, width), np.uint8)]))
+def _hex(draw: Any, n: int, width: int) -> pa.Array:
+    return _fixed(_HEX[draw.integers(0, 16, (n, width), np.uint8)])
 
 
 def _fixed(digits: Any) -> pa.Array:

@@ -91,7 +91,7 @@ def seal_vault(records: list[Record]) -> None:
     shutil.rmtree(HERE / "vault", ignore_errors=True)
     vault = open_vault(str(HERE / "vault"), create=True)
     catalog = parse_catalog(Path(auditlib.__file__).with_name("catalog.toml").read_bytes())
-    create_trail(vault, key, Retention(DEFAULT_RETENTION_DAYS, "COMPLIANCE"), catalog)
+    create_trail(vault, key, Retention(DEFAULT_RETENTION_DAYS, "COMPLIANCE"), catalog, now=parse_time(WINDOW[0]))
     weeks: dict[int, list[Record]] = {}
     for record in records:
         weeks.setdefault(_week_end(parse_time(record.receipt.recorded_at)), []).append(record)

@@ -41,7 +41,7 @@ from auditlib.formats.keys import SigningKey
 from auditlib.formats.seal import NO_PREVIOUS, Seal, parse_seal, seal_bytes, seal_hash, sign_seal
 from auditlib.formats.times import DAY, SECOND, format_time, parse_canonical_time, parse_time
 from auditlib.state import SealerState
-from auditlib.vault import MAX_DOCUMENT_BYTES, ExistsError, Stored, Vault
+from auditlib.vault import MAX_DOCUMENT_BYTES, ExistsError, Lock, Stored, Vault
 from auditlib.vault.local import LocalVault
 from auditlib.verify import verify
 
@@ -118,13 +118,13 @@ class MemoryVault:
         self.url = url
         self.objects: dict[str, bytes] = {}
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes, lock: Lock | None = None) -> None:
         """See Vault.put."""
         if layout.check_key(key) in self.objects:
             raise ExistsError("an object stands here already.", where=f"{self.url}: {key}")
         self.objects[key] = bytes(data)
 
-    def get(self, key: str, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
+    def get(self, key: str, limit: int = MAX_DOCUMENT_BYTES, version: str = "") -> bytes:
         """See Vault.get."""
         data = self.objects.get(layout.check_key(key))
         if data is None:
@@ -154,18 +154,18 @@ class CrashingVault:
         self.url, self.lock_enforced = vault.url, vault.lock_enforced
         self.puts = 0
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes, lock: Lock | None = None) -> None:
         """See Vault.put."""
         self.puts += 1
         if self.puts == self.at and not self.after:
             raise self.error
-        self.vault.put(key, data)
+        self.vault.put(key, data, lock)
         if self.puts == self.at:
             raise self.error
 
-    def get(self, key: str, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
+    def get(self, key: str, limit: int = MAX_DOCUMENT_BYTES, version: str = "") -> bytes:
         """See Vault.get."""
-        return self.vault.get(key, limit)
+        return self.vault.get(key, limit, version)
 
     def list(self, prefix: str = "") -> Iterator[Stored]:
         """See Vault.list."""
@@ -197,7 +197,7 @@ class Trail:
 
     def create(self, catalog: Catalog = CATALOG, retention: Retention = RETENTION) -> Trail:
         """Lay the trail down."""
-        sealing.create_trail(self.vault, KEY, retention, catalog)
+        sealing.create_trail(self.vault, KEY, retention, catalog, now=self.clock())
         return self
 
     @property

@@ -18,7 +18,9 @@ from auditlib.errors import MalformedError
 from auditlib.formats.catalog import Catalog, parse_catalog
 from auditlib.formats.event import NAME, Event, event_bytes, parse_event
 from auditlib.sources import MAX_REJECT_BYTES, Entry, Reject, SourceFile, files, reader
-from auditlib.sources.cloudtrail import _recognise, read, snake_case, to_event
+from auditlib.sources.cloudtrail import _recognise, read, to_event
+from auditlib.sources.cloudtrail.names import snake_case
+from auditlib.sources.logfile import LogFile
 
 ROOT = Path(__file__).parent.parent
 LAB = ROOT.parent / "shared" / "data" / "cloudtrail-lab"
@@ -155,9 +157,7 @@ def test_the_grants_of_the_lab_are_found_by_kind(lab: Read, catalog: Catalog) ->
 @needs_lab
 def test_no_credential_of_the_lab_survives(lab: Read) -> None:
     """Every value that stands under a secret's name in the raw files is looked for in every event."""
-    secret = re.compile(
-        r"sessiontoken|secretaccesskey|password$|secretstring|secretbinary|privatekey", re.IGNORECASE
-    )
+    secret = re.compile(r"sessiontoken|secretaccesskey|password$|secretstring|secretbinary|privatekey", re.IGNORECASE)
     values: set[str] = set()
 
     def walk(value: Any) -> None:
@@ -222,10 +222,7 @@ def test_snake_case_is_stable_and_within_the_alphabet(name: str) -> None:
 
 
 def test_the_service_is_the_first_word() -> None:
-    assert (
-        event(eventSource="participant.connect.amazonaws.com").action
-        == "participant.connect.attach_user_policy"
-    )
+    assert event(eventSource="participant.connect.amazonaws.com").action == "participant.connect.attach_user_policy"
     assert event(eventSource="iam.amazonaws.com.cn").action == "iam.attach_user_policy"
     with pytest.raises(MalformedError, match="no name for the action"):
         event(eventName="日本")
@@ -412,9 +409,7 @@ TRUST = {
 }
 
 
-@pytest.mark.parametrize(
-    "encode", [lambda text: text, lambda text: text.replace('"', "%22").replace("{", "%7B")]
-)
+@pytest.mark.parametrize("encode", [lambda text: text, lambda text: text.replace('"', "%22").replace("{", "%7B")])
 def test_policies_written_as_text_are_parsed_and_tell_whom_they_trust(encode: Any) -> None:
     found = context(
         eventName="UpdateAssumeRolePolicy",
@@ -537,17 +532,13 @@ def test_the_largest_part_gives_way_and_the_rest_stays() -> None:
     found = context(requestParameters=request)["request"]
     assert found["document"].keys() == {"omitted", "bytes", "sha256"}
     assert (found["document"]["bytes"], found["userName"], found["list"]) == (50_002, "bob", list(range(100)))
-    many = context(requestParameters={"userName": "bob", "many": {f"k{n}": n for n in range(9000)}})[
-        "request"
-    ]
+    many = context(requestParameters={"userName": "bob", "many": {f"k{n}": n for n in range(9000)}})["request"]
     assert many["many"]["omitted"] == "too large"
     assert many["userName"] == "bob"
 
 
 def test_too_deep_is_cut_where_the_depth_begins() -> None:
-    found = context(
-        requestParameters={"a": {"b": {"c": {"d": {"e": {"f": {"g": {"h": 1}}}}}}}, "userName": "bob"}
-    )
+    found = context(requestParameters={"a": {"b": {"c": {"d": {"e": {"f": {"g": {"h": 1}}}}}}}, "userName": "bob"})
     node = found["request"]
     for key in "abcde":
         node = node[key]
@@ -566,9 +557,7 @@ def test_numbers_past_a_double_stay_as_their_digits(tmp_path: Path) -> None:
 
 
 def test_characters_that_no_event_holds_are_replaced() -> None:
-    found = context(requestParameters={"a\0": "x\0y", "b": "\ud800", "a\ufffd": 1, "c": {"$enc": "z"}})[
-        "request"
-    ]
+    found = context(requestParameters={"a\0": "x\0y", "b": "\ud800", "a\ufffd": 1, "c": {"$enc": "z"}})["request"]
     assert found == {"a\ufffd": "x\ufffdy", "b": "\ufffd", "a\ufffd~": 1, "c": {"$$enc": "z"}}
 
 
@@ -716,19 +705,17 @@ def test_a_gzip_cut_off_or_damaged_is_a_reject_with_its_bytes(tmp_path: Path) ->
 
 
 def test_a_gzip_bomb_is_refused_before_it_fills_memory(tmp_path: Path) -> None:
-    (found,) = files.find(
-        [written(tmp_path / "a.json.gz", gzip.compress(b'{"Records":[' + b" " * 3_000_000 + b"]}"))]
-    )
-    (reject,) = files.LogFile(found, _recognise, max_text_bytes=1_000_000)
+    (found,) = files.find([written(tmp_path / "a.json.gz", gzip.compress(b'{"Records":[' + b" " * 3_000_000 + b"]}"))])
+    (reject,) = LogFile(found, _recognise, max_text_bytes=1_000_000)
     assert isinstance(reject, Reject)
     assert "more than 1,000,000 bytes" in reject.reason
     line = json.dumps(record()).encode() + b"\n"
     (found,) = files.find([written(tmp_path / "b.jsonl.gz", gzip.compress(line * 1000))])
-    *entries, reject = files.LogFile(found, _recognise, max_unpacked_bytes=10 * len(line))
+    *entries, reject = LogFile(found, _recognise, max_unpacked_bytes=10 * len(line))
     assert sum(isinstance(entry, Entry) for entry in entries) == 10
     assert isinstance(reject, Reject) and "unpacks to more than" in reject.reason
     (found,) = files.find([written(tmp_path / "c.jsonl", line + b"x" * 5000 + b"\n" + line)])
-    first, reject, last = files.LogFile(found, _recognise, max_text_bytes=4000)
+    first, reject, last = LogFile(found, _recognise, max_text_bytes=4000)
     assert isinstance(first, Entry) and isinstance(last, Entry)
     assert isinstance(reject, Reject) and (reject.line, reject.size, reject.raw) == (2, 5001, b"")
 
@@ -806,9 +793,7 @@ def test_symbolic_links_in_a_folder_are_not_followed(tmp_path: Path) -> None:
     events, rejects, sources = read_all(folder)
     assert (len(events), rejects) == (1, [])
     notes = {file.name: file.note for file in sources}
-    assert notes == {"a.json": None} | dict.fromkeys(
-        ("link.json", "loop", "tree"), "a symbolic link; not followed"
-    )
+    assert notes == {"a.json": None} | dict.fromkeys(("link.json", "loop", "tree"), "a symbolic link; not followed")
 
 
 def test_a_path_that_gives_nothing_says_what_to_do(tmp_path: Path) -> None:

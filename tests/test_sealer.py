@@ -437,7 +437,7 @@ def test_a_storage_that_gives_back_another_checkpoint_is_noticed(memory):
     """Sealed means read back, the very bytes: an older one, validly signed, is not it."""
 
     class Stale(CrashingVault):
-        def get(self, key, limit=2**20):
+        def get(self, key, limit=2**20, version=""):
             return self.vault.get(layout.checkpoint_key(1) if key == layout.checkpoint_key(3) else key, limit)
 
     memory.seal(2)
@@ -535,10 +535,10 @@ def test_sealing_again_with_the_same_clock_and_randomness_gives_the_same_bytes(t
 def test_the_trail_is_laid_down_once(memory):
     """Again with the same values changes nothing; with others it is refused."""
     before = snapshot(memory.vault)
-    create_trail(memory.vault, KEY, RETENTION, CATALOG)
+    create_trail(memory.vault, KEY, RETENTION, CATALOG, now=0)
     assert snapshot(memory.vault) == before
     with pytest.raises(MismatchError):
-        create_trail(memory.vault, KEY, msgspec.structs.replace(RETENTION, days=1), CATALOG)
+        create_trail(memory.vault, KEY, msgspec.structs.replace(RETENTION, days=1), CATALOG, now=0)
     assert snapshot(memory.vault) == before
 
 
@@ -589,7 +589,7 @@ def test_a_page_stands_in_for_its_seals(paged):
     """One object is read and not 1,024; verification reads every seal all the same."""
     read = []
     get = paged.vault.get
-    paged.vault.get = lambda key, limit=2**20: (read.append(key), get(key, limit))[1]
+    paged.vault.get = lambda key, limit=2**20, version="": (read.append(key), get(key, limit, version))[1]
     history = read_history(paged.vault, [KEY.verifier])
     assert history.findings == [] and len(history.seals) == 1025
     assert [key for key in read if key.startswith("seals/")] == [layout.seal_key(1024)]

@@ -187,7 +187,7 @@ def test_an_outage_is_no_finding(sound):
         def list(self, prefix=""):
             return sound.vault.list(prefix)
 
-        def get(self, key, limit=2**20):
+        def get(self, key, limit=2**20, version=""):
             if key.startswith(layout.BATCHES):
                 raise UnavailableError("the storage did not answer.", where=key)
             return sound.vault.get(key, limit)

@@ -158,9 +158,20 @@ class RoleGrants:
 
     def _conclusion(self) -> list[str]:
         told = [] if self._matched.items.empty else self._matched.summary_sentences()
+        told += self._reach()
         told += alive_sentences(self.coverage, self.relevant_sources)
         lag = self._lag()
         return [*told, lag] if lag else told
+
+    def _reach(self) -> list[str]:
+        """Where the trail does not reach over the whole period."""
+        first, last = min(seal.occurred[0] for seal in self.trail.seals), self.trail.recorded[1]
+        told = []
+        if self.period.since is not None and parse_time(first) > self.period.since:
+            told.append(f"The trail begins at {first}, after the period does: what came before is not in it.")
+        if self.period.until is not None and parse_time(last) < self.period.until:
+            told.append(f"The trail ends at {last}, before the period does: what came after is not in it.")
+        return told
 
     def _lag(self) -> str:
         items = self._population.items

@@ -75,8 +75,17 @@ class ParsedBatch(msgspec.Struct, frozen=True):
         """All leaf hashes, in row order."""
         return leaf_hashes(self.table, row_blinds(self.blind, self.table.num_rows))
 
-    def proof(self, rows: list[int]) -> list[bytes]:
-        """The hashes of the tree with holes around `rows`; rebuilds only the 256-leaf subtrees they stand in."""
+    def subtrees(self) -> list[bytes]:
+        """The hashes of each aligned 256-leaf subtree, rebuilt from the records."""
+        return _subtrees(self.table, self.blind)
+
+    def proof(self, rows: list[int], root: str) -> list[bytes]:
+        """The hashes of the tree with holes around `rows`; rebuilds only the 256-leaf subtrees they stand in.
+
+        MismatchError where the stored subtree hashes do not lead to the seal's `root` (hex), or are not the rows' own.
+        """
+        if merkle.root(self.nodes).hex() != root:
+            raise MismatchError("the stored subtree hashes do not lead to the seal's root.", where="batch", expected=root)
         size = self.table.num_rows
         blinds = row_blinds(self.blind, size)
         leaves: list[bytes] = [b""] * size
@@ -104,8 +113,7 @@ def encode_batch(table: pa.Table, sequence: int, blind: bytes) -> EncodedBatch:
     """A table of SCHEMA, the seal's sequence and 32 random bytes -> the batch file and its description."""
     if not 1 <= table.num_rows <= MAX_BATCH_EVENTS:
         raise MalformedError(f"a batch holds 1 to {MAX_BATCH_EVENTS:,} records, not {table.num_rows:,}.")
-    leaves = leaf_hashes(table, row_blinds(blind, table.num_rows))
-    nodes = merkle.aligned_roots(leaves, NODE_LEAVES)
+    nodes = _subtrees(table, blind)
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
@@ -158,6 +166,16 @@ def parse_batch(data: bytes | memoryview, *, columns: list[str] | None = None) -
     if table.num_rows != file.metadata.num_rows:
         raise MalformedError("the Parquet file holds another number of rows than it states.")
     return ParsedBatch(table, blind, nodes)
+
+
+def _subtrees(table: pa.Table, blind: bytes) -> list[bytes]:
+    """A slice at a time, while its leaves are still in the processor's cache."""
+    blinds = row_blinds(blind, table.num_rows)
+    nodes: list[bytes] = []
+    for start in range(0, table.num_rows, SLICE):
+        mine = blinds[start * ROW_BLIND_BYTES : (start + SLICE) * ROW_BLIND_BYTES]
+        nodes += merkle.aligned_roots(leaf_hashes(table.slice(start, SLICE), mine), NODE_LEAVES)
+    return nodes
 
 
 def counts_of(table: pa.Table) -> Counts:

@@ -23,7 +23,7 @@ from auditlib.formats.times import parse_time
 from auditlib.keyfiles import load_verifier_keys
 from auditlib.packet.bag import TAGMANIFEST, bag_files, bag_info, write_bag
 from auditlib.packet.notebook import Executed, execute, find_notebook, read_parameters
-from auditlib.packet.proofs import Proof, build_proof
+from auditlib.packet.prove import Proof, build_proof
 from auditlib.packet.report import render_report
 from auditlib.trail import Keys, Trail
 from auditlib.trail import open as open_trail

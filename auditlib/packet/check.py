@@ -324,8 +324,9 @@ class _Check:
             yield "not every seal of the period is here: completeness needs the vault"
             return
         actions = population.get("actions") if isinstance(population, dict) else None
+        actions = actions if isinstance(actions, list) else []
         counts = [seal.counts.actions for seal in self.seals]
-        sealed = sum((each or {}).get(action, 0) for each in counts for action in set(map(str, actions or [])))
+        sealed = sum((each or {}).get(action, 0) for each in counts for action in set(map(str, actions)))
         told = f"at least {sealed:,}" if None in counts else f"{sealed:,}"
         yield (
             f"whether a record was left out of the population needs the vault: the {len(self.seals):,} seals here "

@@ -60,7 +60,7 @@ def read_parameters(notebook: Path, given: Mapping[str, str]) -> dict[str, Any]:
     """
     try:
         declared = papermill.inspect_notebook(str(notebook))
-    except (ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, nbformat.ValidationError) as error:
         raise MalformedError(f"is no notebook: {str(error).partition(chr(10))[0][:200]}", where=str(notebook)) from None
     values: dict[str, Any] = {}
     for name, text in given.items():

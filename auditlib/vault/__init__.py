@@ -20,12 +20,28 @@ class ExistsError(MismatchError):
     """An object stands at this key already; nothing is ever overwritten."""
 
 
+class Lock(msgspec.Struct, frozen=True):
+    """A retention lock: its mode ('' for none), until when (microseconds since 1970 UTC), and a legal hold."""
+
+    mode: str
+    until: int
+    hold: bool = False
+
+
 class Stored(msgspec.Struct, frozen=True):
-    """One object version as the storage lists it: key, size in bytes, and what is odd about it ('' if nothing)."""
+    """One object version as the storage lists it; `odd` says what is odd about it ('' if nothing).
+
+    Storage that keeps versions gives each a `version`; a delete `marker` is one without bytes. `modified` (microseconds
+    since 1970 UTC) and `owner` are the storage's word on when and who.
+    """
 
     key: str
     size: int
     odd: str = ""
+    version: str = ""
+    marker: bool = False
+    modified: int = 0
+    owner: str = ""
 
 
 class Vault(Protocol):
@@ -34,14 +50,20 @@ class Vault(Protocol):
     url: str
     lock_enforced: bool  # whether the storage itself refuses to change or delete before the retention ends
 
-    def put(self, key: str, data: bytes) -> None:
-        """Store `data` durably at a new key, whole or not at all; ExistsError if the key is taken."""
+    def put(self, key: str, data: bytes, lock: Lock | None = None) -> None:
+        """Store `data` durably at a new key, whole or not at all; ExistsError if the key is taken.
 
-    def get(self, key: str, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
-        """The object's bytes; MissingError if there is none, MismatchError past `limit` bytes or if it is no file."""
+        Storage that enforces locks locks it and reads the lock back: MismatchError if it was dropped.
+        """
+
+    def get(self, key: str, limit: int = MAX_DOCUMENT_BYTES, version: str = "") -> bytes:
+        """The object's bytes (of one version; else the oldest); MissingError if there is none.
+
+        MismatchError past `limit` bytes or if it is no file.
+        """
 
     def list(self, prefix: str = "") -> Iterator[Stored]:
-        """Every object below the prefix, sorted by key."""
+        """Every version and delete marker below the prefix, sorted by key, the oldest of a key first."""
 
 
 def open_vault(url: str, *, create: bool = False) -> Vault:

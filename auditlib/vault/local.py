@@ -19,7 +19,7 @@ from pathlib import Path
 
 from auditlib.errors import MalformedError, MismatchError, MissingError, UnavailableError
 from auditlib.formats.layout import TRAIL, check_key
-from auditlib.vault import MAX_DOCUMENT_BYTES, ExistsError, Stored
+from auditlib.vault import MAX_DOCUMENT_BYTES, ExistsError, Lock, Stored
 
 INCOMING = ".incoming"
 
@@ -47,7 +47,7 @@ class LocalVault:
                 remedy="Give the vault's path, or make one with `auditlib init`.",
             )
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes, lock: Lock | None = None) -> None:
         """See Vault.put. A hard link from a finished, flushed, read-only file makes it appear whole or not at all."""
         check_key(key)
         incoming = self.root / INCOMING / secrets.token_hex(8)
@@ -73,7 +73,7 @@ class LocalVault:
         except OSError as error:
             raise _unavailable(error, f"{self.url}: {key}") from None
 
-    def get(self, key: str, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
+    def get(self, key: str, limit: int = MAX_DOCUMENT_BYTES, version: str = "") -> bytes:
         """See Vault.get."""
         check_key(key)
         where = f"{self.url}: {key}"

@@ -1,0 +1,110 @@
+"""Verification: the chain against bare SHA-256 of the files, the records against bare hashing of leaves and nodes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from hashlib import sha256
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from auditlib.formats.columns import ROW_BLIND_BYTES, SLICE, record_texts
+from auditlib.sealer import DEFAULT_MAX_EVENTS
+from auditlib.vault import open_vault
+from auditlib.verify import verify
+from benchmarks.data import NOW, Lab
+from benchmarks.measure import Row, best, race, row, seconds
+
+CORES = len(os.sched_getaffinity(0))
+BARE_BATCHES = 4  # batches of ready-made entries a process hashes: more would be the same, with more memory
+
+
+def rows(lab: Lab) -> Iterator[Row]:
+    yield _chain(lab)
+    for processes in sorted({1, CORES}):
+        yield from _deep(lab, processes)
+
+
+def _chain(lab: Lab) -> Row:
+    size = sum(path.stat().st_size for path in lab.files)
+    ours, limit = race(lambda: _verify(lab, deep=False), lambda: hash_files(lab.files), rounds=15)
+    note = (
+        f"{lab.events:,} events, {len(lab.files)} batches, {size / 1e6:.1f} MB; limit: the batch files read whole and "
+        f"hashed on {CORES} threads. Ours reads and checks keys, catalogue, checkpoints and seals besides: some ms"
+    )
+    return row("chain verification", ours * 1e3, limit * 1e3, "ms", note)
+
+
+def hash_files(paths: list[Path]) -> None:
+    """The least that checking the files can take."""
+    with ThreadPoolExecutor(CORES) as pool:
+        list(pool.map(_hash_file, paths))
+
+
+def _hash_file(path: Path) -> bytes:
+    return sha256(path.read_bytes()).digest()
+
+
+def _deep(lab: Lab, processes: int) -> Iterator[Row]:
+    """All of check 6 on every batch, and what goes with it, against hashing alone."""
+    context = get_context("forkserver")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        executor: Executor | None = pool if processes > 1 else None
+        ours, limit = best(
+            lambda: seconds(lambda: _verify(lab, deep=True, executor=executor)) / lab.events,
+            lambda: _bare(lab, pool, processes),
+            rounds=4,
+        )
+    on = f"{processes} process" + "es" * (processes > 1)
+    note = (
+        f"verify(deep=True) of {lab.events:,} events in batches of {DEFAULT_MAX_EVENTS:,} on {on}; limit: SHA-256 of "
+        "ready-made leaf entries and of the nodes above them, a bare loop in as many processes. Aim: at most 2.8"
+    )
+    yield row(f"deep verification, {on}", ours * 1e6, limit * 1e6, "us/event", note)
+    yield row(f"deep verification rate, {on}", 1 / ours, 1 / limit, "events/s", "the same, as a rate")
+
+
+def _verify(lab: Lab, *, deep: bool, executor: Executor | None = None) -> None:
+    report = verify(open_vault(lab.vault), keys=[lab.key], deep=deep, now=NOW, executor=executor)
+    assert report.ok, report.errors
+
+
+def _bare(lab: Lab, pool: Executor, processes: int) -> float:
+    """Seconds an event: each process makes its entries ready, then all hash at the same time."""
+    batches = max(1, min(BARE_BATCHES, len(lab.files)) // processes)
+    paths = [lab.files[number * batches : (number + 1) * batches] or lab.files[:1] for number in range(processes)]
+    start = time.monotonic() + 1.2 * batches  # making ready takes less
+    runs = list(pool.map(_hash_entries, paths, [start] * processes))
+    events = sum(count for count, _, _ in runs)
+    return (max(end for _, _, end in runs) - min(begin for _, begin, _ in runs)) / events
+
+
+def _hash_entries(paths: list[Path], start: float) -> tuple[int, float, float]:
+    entries = [list(_entries(path)) for path in paths]
+    time.sleep(max(0.0, start - time.monotonic()))
+    begin = time.monotonic()
+    for batch in entries:
+        _bare_root(batch)
+    return sum(map(len, entries)), begin, time.monotonic()
+
+
+def _entries(path: Path) -> Iterator[bytes]:
+    """Leaf entries of the right length: prefix, 16 bytes in a blind's place, canonical record."""
+    table = pq.read_table(path, partitioning=None)
+    for at in range(0, table.num_rows, SLICE):
+        for text in record_texts(table.slice(at, SLICE)).to_pylist():
+            yield b"\x00" + bytes(ROW_BLIND_BYTES) + text
+
+
+def _bare_root(entries: list[bytes]) -> Any:
+    level = [sha256(entry).digest() for entry in entries]
+    while len(level) > 1:
+        joined = b"".join(level)
+        odd = level[len(level) & ~1 :]
+        level = [sha256(b"\x01" + joined[i : i + 64]).digest() for i in range(0, len(joined) - 63, 64)] + odd
+    return level

@@ -1,0 +1,220 @@
+"""report.html in a real browser: nothing a record says runs, nothing can be fetched, and it can be read and printed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import struct
+import subprocess
+import threading
+import zlib
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from packets import sample
+from test_evidence import MARK, hostile_packet
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions"),
+]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian package `chromium`)")
+
+
+def browse(page: Path, tmp_path: Path, *flags: str) -> bytes:
+    """Open a page from file:// and do what the flags say."""
+    assert CHROMIUM
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", *flags, page.resolve().as_uri()]
+    done = subprocess.run(command, capture_output=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def page_of(data: bytes, tmp_path: Path) -> Path:
+    path = tmp_path / "report.html"
+    path.write_bytes(data)
+    return path
+
+
+@pytest.fixture
+def listener() -> Iterator[tuple[str, list[str]]]:
+    """A server on this machine, and what it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"x")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_nothing_a_record_says_runs(tmp_path: Path) -> None:
+    """The title is the template's own, and no element was made by a record."""
+    dom = browse(page_of(hostile_packet()["data/report.html"], tmp_path), tmp_path, "--dump-dom").decode()
+    assert "<title>Role grants and their approvals</title>" in dom
+    assert not re.search(r"<(script|img|iframe|object|embed|link)\b", dom)
+    assert "&lt;script&gt;" + MARK in dom
+    assert len(re.findall(r"<h1\b", dom)) == 1 and len(re.findall(r"<style\b", dom)) == 1
+    assert dom.rstrip().endswith("</html>") and "</footer>" in dom
+
+
+def test_the_policy_lets_nothing_run_or_be_fetched(tmp_path: Path, listener: tuple[str, list[str]]) -> None:
+    """Even elements put into the page by somebody else neither run nor ask the network for anything.
+
+    The same elements in a page without the policy do both: the test would see it."""
+    url, asked = listener
+    injected = (
+        f'<script>document.title="ran"</script><img src="{url}/img" onerror="document.title=1">'
+        f'<script src="{url}/script"></script><link rel="stylesheet" href="{url}/css"><iframe src="{url}/frame"></iframe>'
+        f'<object data="{url}/object"></object><style>body{{background:url({url}/background)}}@import "{url}/import";</style>'
+        f'<video src="{url}/video" autoplay></video><svg><image href="{url}/svg"/></svg><link rel="prefetch" href="{url}/pre">'
+    )
+    report = sample()["data/report.html"].decode()
+    for name, page, seen in (
+        ("without", f"<!doctype html><title>x</title>{injected}", True),
+        ("with", report.replace("<main>", f"<main>{injected}"), False),
+    ):
+        asked.clear()
+        path = tmp_path / f"{name}.html"
+        path.write_text(page)
+        dom = browse(path, tmp_path, "--dump-dom", "--timeout=3000").decode()
+        assert ("<title>ran</title>" in dom) is seen, name
+        assert bool(asked) is seen, asked
+
+
+def test_the_policy_stands_before_everything_else() -> None:
+    """default-src 'none', and no second thoughts; the page itself asks for nothing."""
+    page = sample()["data/report.html"].decode()
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    assert policy and policy.start() < page.index("<style")
+    assert "default-src 'none'" in policy[1] and "base-uri 'none'" in policy[1] and "form-action 'none'" in policy[1]
+    assert "script-src" not in policy[1] and "http" not in policy[1] and "*" not in policy[1]
+    assert not re.search(r"<script|<link|<iframe|<img|@import|url\((?!#)", page)
+    assert set(re.findall(r"https?://[^\s\"'<)]+", page)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+
+
+MEASURE = """<script>addEventListener('load',()=>{const e=document.documentElement;
+const wide=[...document.querySelectorAll('main *')].filter(n=>!n.closest('.scroll,figure,pre')
+ && n.getBoundingClientRect().right>e.clientWidth+1).map(n=>n.tagName+'.'+n.className);
+document.title=JSON.stringify({page:e.scrollWidth,view:e.clientWidth,wide:wide.slice(0,9),
+ boxes:[...document.querySelectorAll('.scroll')].map(n=>[n.scrollWidth,n.clientWidth])})})</script>"""
+
+
+@pytest.mark.parametrize("width", [390, 768, 1200])
+@pytest.mark.parametrize("which", ["sample", "hostile"])
+def test_the_page_fits_its_window(which: str, width: int, tmp_path: Path) -> None:
+    """Nothing sticks out but what scrolls in its own box, long ids and ARNs included."""
+    data = (sample() if which == "sample" else hostile_packet())["data/report.html"].decode()
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', MEASURE, data)  # to measure, let a script in
+    # Headless windows are at least 500 wide: a frame of the width asked stands in for a telephone.
+    frame = tmp_path / "frame.html"
+    (tmp_path / "inner.html").write_text(page.replace("document.title=", "parent.postMessage(", 1).replace("})})</script>", "}),'*')})</script>", 1))
+    frame.write_text(
+        "<!doctype html><title>x</title><script>addEventListener('message',e=>document.title=e.data)</script>"
+        f"<iframe src=inner.html style='border:0;width:{width}px;height:800px'></iframe>"
+    )
+    dom = browse(frame, tmp_path, "--dump-dom", "--window-size=1400,900", "--timeout=5000", "--allow-file-access-from-files")
+    import html
+    import json
+
+    title = re.search(r"<title>(.*?)</title>", dom.decode())
+    assert title
+    told = json.loads(html.unescape(title[1]))
+    assert told["view"] == width
+    assert told["page"] <= told["view"], told
+    assert told["wide"] == []
+
+
+def test_it_is_drawn_in_the_light_and_in_the_dark(tmp_path: Path) -> None:
+    """Screenshots that are not one colour, and of another ground in the dark."""
+    page = page_of(sample()["data/report.html"], tmp_path)
+    grounds = []
+    for flags in (("--window-size=1200,1400",), ("--window-size=1200,1400", "--force-dark-mode")):
+        shot = tmp_path / "shot.png"
+        browse(page, tmp_path, *flags, f"--screenshot={shot}")
+        rows = pixels(shot.read_bytes())
+        assert len({row[:3000] for row in rows}) > 50
+        grounds.append(sum(rows[5][:3]))
+    light, dark = grounds
+    assert light > 700 and dark < 200
+
+
+def test_it_prints(tmp_path: Path) -> None:
+    """A PDF of some pages, with text, of A4."""
+    out = tmp_path / "report.pdf"
+    browse(page_of(sample()["data/report.html"], tmp_path), tmp_path, f"--print-to-pdf={out}", "--no-pdf-header-footer")
+    data = out.read_bytes()
+    assert data.startswith(b"%PDF")
+    pages = len(re.findall(rb"/Type\s*/Page\b", data))
+    assert 2 <= pages <= 12
+    boxes = {tuple(float(n) for n in box.split()) for box in re.findall(rb"/MediaBox\s*\[([^\]]*)\]", data)}
+    for _, _, width, height in boxes:
+        assert abs(width - 595) < 2 and abs(height - 842) < 2
+
+
+@pytest.mark.parametrize("which", ["sample", "hostile"])
+def test_print_loses_no_column(which: str, tmp_path: Path) -> None:
+    """On paper nothing scrolls: every table must fit the width of an A4 page."""
+    data = (sample() if which == "sample" else hostile_packet())["data/report.html"].decode()
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', MEASURE, data).replace("@media print", "@media all")
+    page = page.replace("!n.closest('.scroll,figure,pre')", "true")
+    (tmp_path / "inner.html").write_text(page.replace("document.title=", "parent.postMessage(", 1).replace("})})</script>", "}),'*')})</script>", 1))
+    frame = tmp_path / "frame.html"
+    paper = round((210 - 28) / 25.4 * 96)  # CSS pixels between the margins
+    frame.write_text(
+        "<!doctype html><title>x</title><script>addEventListener('message',e=>document.title=e.data)</script>"
+        f"<iframe src=inner.html style='border:0;width:{paper}px;height:800px'></iframe>"
+    )
+    dom = browse(frame, tmp_path, "--dump-dom", "--window-size=1400,900", "--timeout=5000", "--allow-file-access-from-files")
+    import html
+    import json
+
+    title = re.search(r"<title>(.*?)</title>", dom.decode())
+    assert title
+    told = json.loads(html.unescape(title[1]))
+    assert told["wide"] == [] and told["page"] <= told["view"], told
+
+
+def pixels(png: bytes) -> list[bytes]:
+    """The rows of an 8-bit RGB or RGBA image, as RGB (PNG specification 9.2: filters)."""
+    width, height, _, kind = struct.unpack(">IIBB", png[16:26])
+    step = {2: 3, 6: 4}[kind]
+    at, packed = 8, b""
+    while at < len(png):
+        size, name = struct.unpack(">I4s", png[at : at + 8])
+        packed += png[at + 8 : at + 8 + size] if name == b"IDAT" else b""
+        at += size + 12
+    raw = zlib.decompress(packed)
+    rows, above = [], bytes(width * step)
+    for number in range(min(height, 400)):
+        start = number * (width * step + 1)
+        rule, line = raw[start], bytearray(raw[start + 1 : start + 1 + width * step])
+        for place in range(len(line)):
+            left = line[place - step] if place >= step else 0
+            up, corner = above[place], above[place - step] if place >= step else 0
+            if rule == 4:
+                near = min((abs(up - corner), 0, left), (abs(left - corner), 1, up), (abs(left + up - 2 * corner), 2, corner))
+                line[place] = line[place] + near[2] & 255
+            else:
+                line[place] = line[place] + (0, left, up, (left + up) // 2)[rule] & 255
+        above = bytes(line)
+        rows.append(b"".join(above[p : p + 3] for p in range(0, len(above), step)))
+    return rows
