@@ -94,14 +94,22 @@ class History(msgspec.Struct):
             return self.catalog_of(self.seals[-1].seal)
         return self.catalogs.get(self.documents[-1].catalog) if self.documents else None
 
+    def version_of(self, key: str) -> str:
+        """The version of an object that was read, or is to be: the oldest, unless only a newer one fitted."""
+        return self.read_versions.get(key, self.stored[key].version if key in self.stored else "")
+
+    def versions_of(self, key: str) -> list[str]:
+        """Every version of an object, the oldest first; one that is not listed has the version ''."""
+        newer = [stored.version for stored in self.shadows if stored.key == key and not stored.marker]
+        return [self.stored[key].version if key in self.stored else "", *newer]
+
     def read(self, key: str, limit: int, fits: Callable[[bytes], T]) -> T:
         """What `fits` makes of the oldest version of an object that it takes; else the first version's error.
 
         Nothing is ever overwritten, so that a newer version is somebody's shadow over the one that was sealed.
         """
-        newer = [stored.version for stored in self.shadows if stored.key == key and not stored.marker]
         failed: AuditlibError | None = None
-        for version in (self.stored[key].version if key in self.stored else "", *newer):
+        for version in self.versions_of(key):
             try:
                 found = fits(self.vault.get(key, limit, version))
             except AuditlibError as error:
@@ -369,7 +377,7 @@ def _read_seal(history: History, sequence: int, previous: str = "") -> SealedByt
         return SealedBytes(seal, data)
 
     try:
-        if any(stored.key == key and not stored.marker for stored in history.shadows):
+        if len(history.versions_of(key)) > 1:
             with suppress(MismatchError, MalformedError):
                 return history.read(key, MAX_SEAL_BYTES, partial(fits, strict=True))
         return history.read(key, MAX_SEAL_BYTES, partial(fits, strict=False))

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from auditlib.formats.catalog import PATHS, Action
-from auditlib.formats.times import format_time
+from auditlib.formats.times import LATEST, format_time
 from auditlib.query import Filter, Moment, build_filter, context_path, like_pattern
 from auditlib.trail import Selection, Trail, in_utc
 
@@ -24,6 +24,9 @@ from auditlib.trail import Selection, Trail, in_utc
 _UNREADABLE_TIME = "TIMESTAMPTZ '1970-01-01 00:00:00+00'"  # an end that was over before anything began
 _UNREADABLE_START = "TIMESTAMPTZ '9999-12-31 00:00:00+00'"  # a beginning that never comes
 _UNREADABLE_USES = "0"
+# RFC 3339, or a date alone, which is its midnight in UTC. DuckDB would take `infinity`, the year 290000 and times
+# without an offset as well.
+_TIME = r"\d{4}-\d\d-\d\d(T([01]\d|2[0-3]):\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d))?"
 
 MAX_ITEMS = 10_000  # items of one event; past that it is one item whose subject and entitlement are not read
 
@@ -173,7 +176,9 @@ def _text(path: str | None) -> str:
 
 def _time(path: str | None, unreadable: str) -> str:
     text = _text(path)
-    return f"CASE WHEN {text} IS NOT NULL THEN coalesce(try_cast({text} AS TIMESTAMPTZ), {unreadable}) END"
+    read = f"CASE WHEN regexp_full_match({text}, '{_TIME}') THEN try_cast({text} AS TIMESTAMPTZ) END"
+    within = f"CASE WHEN epoch_us({read}) BETWEEN 0 AND {LATEST} THEN {read} END"
+    return f"CASE WHEN {text} IS NOT NULL THEN coalesce({within}, {unreadable}) END"
 
 
 def _list(path: str | None) -> str:

@@ -39,6 +39,7 @@ from auditlib.formats.keys import VerifierKey
 from auditlib.formats.seal import MAX_BATCH_BYTES, Seal
 from auditlib.formats.times import DAY, format_time, parse_time
 from auditlib.history import History, check_extends, read_history
+from auditlib.locks import check_locks
 from auditlib.vault import Vault, open_vault
 
 MAX_FAULTS = 20  # invalid records named in one batch; the rest are counted
@@ -77,6 +78,9 @@ def verify(
     if not deep:
         _check_counted_numbers(history)
     _check_leftovers(history)
+    _check_shadows(history)
+    if deep:
+        check_locks(history, now)
     last = history.seals[-1].seal.sealed_at if history.seals else None
     return Report(
         vault=vault.url,
@@ -215,24 +219,35 @@ def _ids(table: pa.Table) -> Iterator[tuple[str, str]]:
 # --- every batch of a vault --------------------------------------------------------------------------------------
 
 
-def _work(url: str, seal: Seal, catalog: bytes | None, key: bytes, deep: bool) -> BatchResult:
+def _work(url: str, versions: Sequence[str], seal: Seal, catalog: bytes | None, key: bytes, deep: bool) -> BatchResult:
     """One batch, by name, in whatever process: what an executor runs."""
-    return _check_stored(open_vault(url), seal, _catalog(catalog) if catalog else None, key, deep)
+    return _check_stored(open_vault(url), versions, seal, _catalog(catalog) if catalog else None, key, deep)
 
 
 _catalog = lru_cache(maxsize=16)(parse_catalog)  # once a process, not once a batch
 
 
-def _check_stored(vault: Vault, seal: Seal, catalog: Catalog | None, key: bytes, deep: bool) -> BatchResult:
-    try:
-        data = vault.get(seal.batch.object, MAX_BATCH_BYTES)
-    except MissingError:
-        return BatchResult([_missing_batch(seal)])
-    except UnavailableError:
-        raise
-    except AuditlibError as error:
-        return BatchResult([Finding(5, "error", seal.batch.object, error.message)])
-    return check_batch(data, seal, catalog, key) if deep else _check_bytes(data, seal)
+def _check_stored(
+    vault: Vault, versions: Sequence[str], seal: Seal, catalog: Catalog | None, key: bytes, deep: bool
+) -> BatchResult:
+    """The oldest version that is the batch its seal states; where none is, the faults of the oldest."""
+    results: list[BatchResult] = []
+    for version in versions:
+        try:
+            data = vault.get(seal.batch.object, MAX_BATCH_BYTES, version)
+        except MissingError:
+            results.append(BatchResult([_missing_batch(seal)]))
+            continue
+        except UnavailableError:
+            raise
+        except AuditlibError as error:
+            results.append(BatchResult([Finding(5, "error", seal.batch.object, error.message)]))
+            continue
+        result = _check_bytes(data, seal)
+        if not result.findings:
+            return check_batch(data, seal, catalog, key) if deep else result
+        results.append(result)
+    return results[0]
 
 
 def _missing_batch(seal: Seal) -> Finding:
@@ -265,18 +280,21 @@ def _check_batches(
 def _results(
     history: History, seals: Sequence[Seal], key: bytes, deep: bool, executor: Executor | None
 ) -> Iterator[BatchResult]:
+    versions = [history.versions_of(seal.batch.object) for seal in seals]
     if executor is None and not deep:  # reading and hashing leave the interpreter's lock, so that threads do
         with ThreadPoolExecutor(_READERS) as pool:
-            yield from pool.map(lambda seal: _check_stored(history.vault, seal, None, key, False), seals)
+            yield from pool.map(
+                lambda tried, seal: _check_stored(history.vault, tried, seal, None, key, False), versions, seals
+            )
         return
     if executor is None:
-        for seal in seals:
-            yield _check_stored(history.vault, seal, history.catalog_of(seal), key, deep)
+        for tried, seal in zip(versions, seals, strict=True):
+            yield _check_stored(history.vault, tried, seal, history.catalog_of(seal), key, deep)
         return
     catalogs = [catalog.data if (catalog := history.catalog_of(seal)) else None for seal in seals]
     count = len(seals)
     urls, keys, deeps = [history.vault.url] * count, [key] * count, [deep] * count
-    yield from executor.map(_work, urls, seals, catalogs, keys, deeps)
+    yield from executor.map(_work, urls, versions, seals, catalogs, keys, deeps)
 
 
 def _expire(result: BatchResult, seal: Seal, history: History, now: int) -> BatchResult:
@@ -366,6 +384,22 @@ def _check_leftovers(history: History) -> None:
     _check_pages(history)
 
 
+def _check_shadows(history: History) -> None:
+    """Check 8: newer versions and delete markers over what was read: the original stands, the attempt is told."""
+    for shadow in history.shadows:
+        what = "a delete marker" if shadow.marker else f"a newer version of {shadow.size:,} bytes"
+        who = f" by {shadow.owner}" if shadow.owner else ""
+        when = f" at {format_time(shadow.modified)}" if shadow.modified else ""
+        history.add(
+            8,
+            shadow.key,
+            f"{what} was put over this object{who}{when}, as the storage says; the version that fits was read.",
+            "one version",
+            f"version {shadow.version}",
+            "warning",
+        )
+
+
 def _in_place(key: str) -> bool:
     return any(
         layout.number_of(kind, key) is not None for kind in ("trail", "catalog", "batch", "seal", "checkpoint", "page")
@@ -418,7 +452,9 @@ def _unchecked(history: History, deep: bool, against: Sequence[tuple[str, Checkp
         unread = {finding.object for finding in history.errors if finding.check == 5}
         if unread:
             yield f"6 and 9: the records of {len(unread):,} batch(es) that are not, or not there, as they were sealed"
-    if not history.vault.lock_enforced:
+    if history.vault.lock_enforced and not deep:
+        yield "7: the retention lock of every object; use --deep"
+    elif not history.vault.lock_enforced:
         yield "7: retention locks; a local directory cannot enforce one, and its owner can change every file"
     yield "what was never recorded cannot be seen here"
 

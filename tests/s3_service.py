@@ -3,8 +3,8 @@
 Where it comes from:
 
 1. `AUDITLIB_TEST_S3_ENDPOINT` names one, with `_REGION` (else us-east-1), `_OWNER_KEY`, `_OWNER_SECRET` and, for the
-   tests that need them, `_READONLY_KEY`, `_READONLY_SECRET`, `_OPERATOR_KEY`, `_OPERATOR_SECRET`. `_READONLY_ARN` and
-   `_OPERATOR_ARN` are who the bucket policies name; without them these identities must hold their rights already.
+   tests that need them, `_READONLY_KEY`, `_READONLY_SECRET`, `_OPERATOR_KEY`, `_OPERATOR_SECRET`. `_OWNER_ARN`, `_READONLY_ARN`
+   and `_OPERATOR_ARN` are who the bucket policies name; an identity without one must hold its rights already.
    What the tests lock by COMPLIANCE stays there until it expires.
 2. Otherwise `tests/services/s3-start` starts one, in `AUDITLIB_TEST_S3_FOLDER` or its default folder. Several test
    processes (xdist, two checkouts) share it; the last to leave stops it. One that ran before, started by hand, is used
@@ -165,7 +165,8 @@ class S3Service:
 
     def _statements(self, bucket: str, deny_bypass: bool):
         whole, objects = f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"
-        given = {"readonly": READ_OBJECTS, "operator": READ_OBJECTS + WRITE_OBJECTS}
+        # On Ceph, as on AWS before 2023, an object belongs to who wrote it; the bucket's owner needs leave to read it.
+        given = {"owner": ["s3:*"], "readonly": READ_OBJECTS, "operator": READ_OBJECTS + WRITE_OBJECTS}
         for name, actions in given.items():
             if name in self.identities and (arn := self.identities[name].arn):
                 who = {"AWS": [arn]}

@@ -782,15 +782,12 @@ def test_packet_json_of_any_shape_is_a_finding(value: Any, files: Mapping[str, b
 
 def test_parameters_never_become_code(tmp_path: Path) -> None:
     """A value that looks like Python, or like a path, is a value."""
-    for value in ('"; import os; os.abort() #', "\n\nraise SystemExit", "\\", "'''", '"""', "{{7*7}}", "${HOME}", "%env"):
-        out = tmp_path / "packet"
-        built = build_packet("role-grants", str(sample_vault()), {"entitlement": value}, out, keys=SAMPLE_KEY)
-        assert "No occurrence" in built.headline
-        told = json.loads((out / "data/packet.json").read_bytes())
-        assert told["parameters"]["entitlement"] == value
-        shutil.rmtree(out)
-        if value == "'''":
-            break  # four builds are enough for one run
+    value = '"; import os; os.abort() #\n\nraise SystemExit\n\\\'\'\'"""{{7*7}}${HOME}\n%env\n!exit 1'
+    out = tmp_path / "packet"
+    built = build_packet("role-grants", str(sample_vault()), {"entitlement": value}, out, keys=SAMPLE_KEY)
+    assert "No occurrence" in built.headline
+    assert json.loads((out / "data/packet.json").read_bytes())["parameters"]["entitlement"] == value
+    assert check_packet(out, [SAMPLE_KEY]).findings == ()
 
 
 @pytest.mark.parametrize(

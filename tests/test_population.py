@@ -109,7 +109,7 @@ def moment(value: str | None, unreadable: str = FAR) -> int | None:
     if value is None:
         return None
     try:
-        return parse_time(value)
+        return parse_time(f"{value}T00:00:00Z" if re.fullmatch(r"\d{4}-\d\d-\d\d", value) else value)
     except Exception:
         return parse_time(unreadable)
 
@@ -192,6 +192,9 @@ leaves = st.one_of(
 times = st.one_of(
     leaves,
     st.sampled_from(["2026-03-01T00:00:00Z", "2026-03-01T01:30:00+01:30", "2026-02-30T00:00:00Z", "soon", "2026-03-01"]),
+    st.sampled_from(["infinity", "-infinity", "epoch", "290000-01-01", "0001-01-01T00:00:00Z", "2026-03-01T24:00:00Z"]),
+    st.sampled_from(["2026-03-01T00:00:00", "2026-03-01 00:00:00Z", "2026-3-1", " 2026-03-01T00:00:00Z", "2026-03-01T00:00:60Z"]),
+    st.sampled_from(["9999-12-31T23:59:59-01:00", "1970-01-01T00:00:00+01:00", "2026-03-01T00:00:00.9999999Z", "2026-03-01T00:00:00 CET"]),
 )
 some = st.lists(leaves, max_size=3)
 

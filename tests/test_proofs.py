@@ -167,7 +167,7 @@ def test_the_period_brings_every_seal_that_touches_it(trail: Trail) -> None:
 
 def test_past_two_thousand_seals_only_those_used(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
     """The packet then says that completeness needs the vault."""
-    monkeypatch.setattr("auditlib.packet.proofs.MAX_PERIOD_SEALS", 3)
+    monkeypatch.setattr("auditlib.packet.prove.MAX_PERIOD_SEALS", 3)
     proof = build_proof(trail, [(2, 1), (6, 256)], None, None)
     assert not proof.every_seal_of_period
     assert [seal.sequence for seal in proof.seals] == [2, 6]

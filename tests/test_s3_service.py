@@ -59,6 +59,17 @@ def key(request):
     return f"{request.node.name}/k"
 
 
+@pytest.fixture
+def record(request):
+    """Keep what servers differ in: in the test's output and among its properties (--junitxml)."""
+
+    def keep(name, value):
+        print(f"{name}: {value}")
+        request.node.user_properties.append((name, value))
+
+    return keep
+
+
 def in_(span):
     """That far from now, in the whole seconds a lock can hold."""
     return dt.datetime.now(dt.UTC).replace(microsecond=0) + span
@@ -80,6 +91,18 @@ def body(s3, where):
 def retention(s3, where):
     got = s3.get_object_retention(**where)["Retention"]
     return got["Mode"], got["RetainUntilDate"]
+
+
+def batch_refusal(client, bucket, batch, bypass):
+    """The code for its only key, or for the whole call where Ceph refuses that."""
+    from botocore.exceptions import ClientError
+
+    try:
+        answer = client.delete_objects(Bucket=bucket, Delete=batch, **bypass)
+    except ClientError as error:
+        return error.response["Error"]["Code"]
+    assert not answer.get("Deleted")
+    return answer["Errors"][0]["Code"]
 
 
 # --------------------------------------------------------------------------------------------- what locks promise
@@ -115,8 +138,7 @@ def test_a_compliance_lock_outlasts_everyone(service, s3, bucket, key, who):
             weaker = {"Mode": mode, "RetainUntilDate": date}
             assert refusal(client.put_object_retention, **where, Retention=weaker, **bypass)[0] == 403
         batch = {"Objects": [{"Key": key, "VersionId": where["VersionId"]}]}
-        answer = client.delete_objects(Bucket=bucket, Delete=batch, **bypass)
-        assert [error["Code"] for error in answer["Errors"]] == ["AccessDenied"]
+        assert batch_refusal(client, bucket, batch, bypass) == "AccessDenied"
     assert retention(s3, where) == ("COMPLIANCE", until)
     assert body(s3, where) == b"one"
 
@@ -160,17 +182,17 @@ def test_an_explicit_deny_keeps_the_operator_from_the_bypass(service, s3, operat
     operator.delete_object(**put(operator, bucket, key))
 
 
-def test_whether_a_bypass_never_granted_is_refused_is_recorded(s3, operator, bucket, key, record_property):
+def test_whether_a_bypass_never_granted_is_refused_is_recorded(s3, operator, bucket, key, record):
     """Ceph 16.2 grants the bypass to whoever may delete; AWS refuses it: the record says which this server does."""
     where = put(s3, bucket, key, mode="GOVERNANCE")
     assert refusal(operator.delete_object, **where) == DENIED
     try:
         refused = refusal(operator.delete_object, **where, BypassGovernanceRetention=True)
-        record_property("ungranted_bypass", "refused")
+        record("ungranted_bypass", "refused")
         assert refused == DENIED
         assert body(s3, where) == b"one"
     except AssertionError:
-        record_property("ungranted_bypass", "allowed")
+        record("ungranted_bypass", "allowed")
         assert refusal(s3.get_object, **where)[0] == 404
 
 
@@ -184,7 +206,7 @@ def test_a_default_retention_locks_a_plain_put(service, s3, key):
     assert refusal(s3.delete_object, **where) == DENIED
 
 
-def test_whether_a_multipart_upload_keeps_its_lock_is_recorded(s3, bucket, key, record_property):
+def test_whether_a_multipart_upload_keeps_its_lock_is_recorded(s3, bucket, key, record):
     """Ceph 16.2 drops the lock without a word, so a lock counts only once it was read back."""
     where = {"Bucket": bucket, "Key": key}
     lock = {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": in_(HOUR)}
@@ -193,7 +215,7 @@ def test_whether_a_multipart_upload_keeps_its_lock_is_recorded(s3, bucket, key, 
     s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]})
     head = s3.head_object(**where)
     assert head.get("ObjectLockMode") in (None, "GOVERNANCE")
-    record_property("multipart_lock", "kept" if head.get("ObjectLockMode") else "dropped")
+    record("multipart_lock", "kept" if head.get("ObjectLockMode") else "dropped")
 
 
 # -------------------------------------------------------------------------------------------- versions and markers
@@ -243,7 +265,7 @@ def test_a_body_that_differs_from_its_md5_is_refused(s3, bucket, key):
     s3.put_object(Bucket=bucket, Key=key, Body=b"one", ContentMD5=right)
 
 
-def test_whether_if_none_match_is_honoured_is_recorded(s3, bucket, key, record_property):
+def test_whether_if_none_match_is_honoured_is_recorded(s3, bucket, key, record):
     """Honoured, it leaves one version; ignored (Ceph 16.2), it leaves both: never an overwrite without a trace."""
     first = {"Bucket": bucket, "Key": key, "VersionId": s3.put_object(Bucket=bucket, Key=key, Body=b"1", IfNoneMatch="*")["VersionId"]}
     try:
@@ -252,7 +274,7 @@ def test_whether_if_none_match_is_honoured_is_recorded(s3, bucket, key, record_p
         assert refused == (412, "PreconditionFailed")
     except AssertionError:
         expected, outcome = 2, "ignored"
-    record_property("if_none_match", outcome)
+    record("if_none_match", outcome)
     assert len(s3.list_object_versions(Bucket=bucket, Prefix=key)["Versions"]) == expected
     assert body(s3, first) == b"1"
 

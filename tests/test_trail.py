@@ -195,7 +195,7 @@ def test_past_the_budget_verified_copies_lie_in_private_files(vault, monkeypatch
 def test_a_memfd_cannot_be_written_any_more(opened):
     """Not even by this process."""
     path = opened.files.paths(opened.seals)[0]
-    with pytest.raises(PermissionError), Path(path).open("r+b") as file:  # noqa: SIM117
+    with pytest.raises(PermissionError), Path(path).open("r+b") as file:
         file.write(b"x")
         file.flush()
     with pytest.raises(PermissionError):
@@ -243,7 +243,7 @@ def test_a_batch_with_statistics_is_refused_when_querying_too(vault):
 
 # --- the jail ----------------------------------------------------------------------------------------------------
 
-SECRET = "the-secret-outside"  # noqa: S105
+SECRET = "the-secret-outside"
 outside_table = pa.table({"a": [SECRET]})  # a replacement scan would find it
 
 
@@ -424,7 +424,7 @@ def test_a_statement_that_runs_too_long_is_stopped(opened, monkeypatch):
     """And the trail answers the next one."""
     monkeypatch.setattr(trail, "SQL_SECONDS", 0.3)
     start = time.monotonic()
-    with pytest.raises(UnavailableError, match="ran past 0.3 s"):
+    with pytest.raises(UnavailableError, match=r"ran past 0\.3 s"):
         opened.sql("SELECT sum(a.i * b.i) FROM range(1000000000) a(i), range(1000000000) b(i)")
     assert time.monotonic() - start < 10
     assert opened.sql("SELECT 1").arrow().num_rows == 1

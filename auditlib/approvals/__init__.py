@@ -3,7 +3,14 @@
     verdicts = match_approvals(grants, approvals, revokes, policy=Policy(), observed_until=sealed_at)
     verdicts.exceptions     # item, approval, approver, nine attributes, verdict, reason
 
-DataFrames in, DataFrames out: no clock, no files, no queries. The rules, in the order in which they bite:
+DataFrames in, DataFrames out: no clock, no files, no queries. The way of the data:
+
+policy.py    what an approval must be          frames.py    what came in, checked
+people.py    who asked, who had left           refusals.py  which grants were refused
+pool.py      all of it as arrays (codes.py)    keys.py      one item against one approval: one number
+choice.py    the best approval of each item    table.py     outcomes, with reasons.py, as verdicts.py
+
+The rules, in the order in which they bite:
 
 1. Link. A grant with a request id is served by approvals of that request alone; a grant without one by the
    approvals of its (grantee, entitlement), whatever request they answer. A grant with neither cannot be
@@ -75,7 +82,7 @@ def match_approvals(
     joins: pd.DataFrame | None = None,
     identities: pd.DataFrame | None = None,
 ) -> Verdicts:
-    """Grants and decisions -> Verdicts, by the rules in the module's docstring. No frame is changed.
+    """Grants and decisions -> Verdicts, by the rules in the package's docstring. No frame is changed.
 
     `grants`: one row per item. `approvals`: one row per decision event, subject and entitlement, refusals
     included. `revokes`: successful ones. `requests`: occurred_at, request, requester. `leaves`, `joins`:

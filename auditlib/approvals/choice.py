@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from auditlib.approvals.codes import Bools, Candidates, Ints, runs, starts
+from auditlib.approvals.codes import Bools, Ints, runs, starts
 from auditlib.approvals.keys import NOTHING, approval_of, field, judge, uses_up
-from auditlib.approvals.pool import UNLIMITED, Pool
+from auditlib.approvals.pool import UNLIMITED, Candidates, Pool
 
 MAX_PAIRS = 400_000_000  # grant-approval comparisons in all; about 15 million a second
 MAX_TURNS = 20_000  # grants of one pair that compete for several approvals of limited use, one after another

@@ -8,7 +8,6 @@ PASS, NA, NT, FAIL                      the outcomes of an attribute
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -93,31 +92,3 @@ def asof(row_code: Ints, row_rank: Ints, code: Ints, rank: Ints) -> Ints:
     keys = keys[order]
     at = np.searchsorted(keys, code * width + np.searchsorted(ranks, rank, side="right"), side="right") - 1
     return np.where((at >= 0) & (code >= 0) & (keys[at] // width == code), order[at], -1)
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """For each item the approvals that may serve it: rows[start : start + count]."""
-
-    rows: Ints
-    start: Ints
-    count: Ints
-
-    @staticmethod
-    def by(row_code: Ints, rows: Ints, code: Ints, wanted: Bools) -> Candidates:
-        """The `rows` of the same code, for the items `wanted`; codes below 0 match nothing."""
-        rows = rows[row_code[rows] >= 0]
-        rows = rows[np.argsort(row_code[rows], kind="stable")]
-        size = int(max(row_code.max(initial=0), code.max(initial=0))) + 1
-        number = np.bincount(row_code[rows], minlength=size)
-        some = wanted & (code >= 0)
-        return Candidates(rows, np.where(some, starts(number)[code], 0), np.where(some, number[code], 0))
-
-    def plus(self, other: Candidates) -> Candidates:
-        """Both, for items of which each has candidates in one of them at most."""
-        start = np.where(other.count > 0, other.start + len(self.rows), self.start)
-        return Candidates(np.concatenate([self.rows, other.rows]), start, self.count + other.count)
-
-    def of(self, items: Ints) -> Ints:
-        """The approvals of these items, one item after another."""
-        return self.rows[runs(self.start[items], self.count[items])]

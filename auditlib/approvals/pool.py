@@ -17,7 +17,6 @@ from auditlib.approvals.codes import (
     NT,
     PASS,
     Bools,
-    Candidates,
     Ints,
     asof,
     codes,
@@ -26,6 +25,8 @@ from auditlib.approvals.codes import (
     micros,
     pairs,
     pick,
+    runs,
+    starts,
 )
 from auditlib.approvals.frames import Frames
 from auditlib.approvals.people import persons
@@ -34,6 +35,34 @@ from auditlib.approvals.refusals import Stated, refusals
 from auditlib.formats.times import DAY, SECOND
 
 UNLIMITED = 1 << 62  # uses
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """For each item the approvals that may serve it: rows[start : start + count]."""
+
+    rows: Ints
+    start: Ints
+    count: Ints
+
+    @staticmethod
+    def by(row_code: Ints, rows: Ints, code: Ints, wanted: Bools) -> Candidates:
+        """The `rows` of the same code, for the items `wanted`; codes below 0 match nothing."""
+        rows = rows[row_code[rows] >= 0]
+        rows = rows[np.argsort(row_code[rows], kind="stable")]
+        size = int(max(row_code.max(initial=0), code.max(initial=0))) + 1
+        number = np.bincount(row_code[rows], minlength=size)
+        some = wanted & (code >= 0)
+        return Candidates(rows, np.where(some, starts(number)[code], 0), np.where(some, number[code], 0))
+
+    def plus(self, other: Candidates) -> Candidates:
+        """Both, for items of which each has candidates in one of them at most."""
+        start = np.where(other.count > 0, other.start + len(self.rows), self.start)
+        return Candidates(np.concatenate([self.rows, other.rows]), start, self.count + other.count)
+
+    def of(self, items: Ints) -> Ints:
+        """The approvals of these items, one item after another."""
+        return self.rows[runs(self.start[items], self.count[items])]
 
 
 @dataclass(frozen=True)

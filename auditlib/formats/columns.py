@@ -68,14 +68,11 @@ SCHEMA = pa.schema(
 _ODD_CONTEXT = r"(?:\":|[\[,])-?[0-9]+(?:[.eE]|[0-9]{15})|[^\x00-\x7f](?:[^\"\\]|\\.)*\":|\\u0000|\{\"\$enc\":|[\x00]"
 _NEEDS_ESCAPE = r'["\\\x00-\x1f]'  # RFC 8785 3.2.2.2
 _ESCAPE = re.compile(_NEEDS_ESCAPE.encode())
-_ODD_OR_NESTED = _ODD_CONTEXT + r"|(?s:.)[\[{]"
 _NAME_RULE = r"\A[a-z0-9_.:/-]{1,128}\z"
 _ACTION_RULE = r"\A[a-z0-9_:/-]+(?:\.[a-z0-9_:/-]+)+\z"
 
-_ESCAPED = re.compile(rb'["\\\x00-\x1f]')  # RFC 8785 3.2.2.2
-
-_decode = msgspec.json.Decoder().decode
-_encode = msgspec.json.Encoder(order="sorted").encode
+_decoder, _encoder = msgspec.json.Decoder(), msgspec.json.Encoder(order="sorted")
+_LINES = 512  # contexts decoded at a time: their values stay in the processor's cache
 
 
 def table_of(records: Sequence[Record]) -> pa.Table:
@@ -250,33 +247,48 @@ def _contexts_sound(contexts: pa.Array, actions: pa.DictionaryArray, catalog: Ca
     entries = [catalog.actions.get(action) for action in actions.dictionary.to_pylist()]
     demanding = {code: set(entry.required) for code, entry in enumerate(entries) if entry and entry.required}
     codes = np.asarray(actions.indices)
-    wanted = np.flatnonzero(np.isin(codes, list(demanding))).tolist()
     try:
-        # Row by row: a joined parse would accept three rows of which none is valid (DESIGN 5).
-        odd = np.flatnonzero(_odd(contexts)).tolist()
+        odd = set(_odd(contexts).tolist())
         if any(canonical(check_context(parse_json(texts[row]))) != texts[row] for row in odd):
             return False
-        judged = set(odd)
-        plain = (text for row, text in enumerate(texts) if row not in judged) if judged else texts
-        if any(_encode(_decode(text)) != text for text in plain):
+        plain = [text for row, text in enumerate(texts) if row not in odd] if odd else texts
+        if not all(_plainly_canonical(plain[start : start + _LINES]) for start in range(0, len(plain), _LINES)):
             return False
-        return all(demanding[codes[row]] <= _decode(texts[row]).keys() for row in wanted)
+        wanted = np.flatnonzero(np.isin(codes, list(demanding))).tolist()
+        return all(demanding[codes[row]] <= _decoder.decode(texts[row]).keys() for row in wanted)
     except (MalformedError, msgspec.MsgspecError, UnicodeError, RecursionError):
         return False
+
+
+def _plainly_canonical(texts: list[bytes]) -> bool:
+    """Whether each text is what msgspec writes for some value.
+
+    A joined parse alone would accept three rows of which none is valid (DESIGN 5). What decides is the comparison: the
+    encoder writes one whole value a line, and a line here is a row, because no row holds a line's end.
+    """
+    lines = b"\n".join([*texts, b""])
+    return lines.count(b"\n") == len(texts) and _encoder.encode_lines(_decoder.decode_lines(lines)) == lines
 
 
 def _all_match(texts: pa.Array, rule: str) -> bool:
     return bool(pc.all(pc.match_substring_regex(texts, rule)).as_py() in (True, None))
 
 
-def _odd(contexts: pa.Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """The contexts that the slow way must decide; nesting is counted only where there is any."""
-    odd = np.array(pc.match_substring_regex(contexts, _ODD_OR_NESTED))
-    rows = np.flatnonzero(odd)
+def _odd(contexts: pa.Array) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """The rows that the slow way must decide: those that match _ODD_CONTEXT or may be nested too deeply.
+
+    The expression is put only to rows that hold a byte without which it cannot match.
+    """
+    text, edges = _bytes(contexts), _edges(contexts)
+    hint = ((text | 0x20) == ord("{")) | (text >= 0x80) | (text == ord("\\")) | (text == ord("$")) | (text == 0)
+    hint[edges[:-1] - edges[0]] = False  # the bracket that every context opens with
+    hint[1:] |= (text[1:] - ord("-") <= ord("9") - ord("-")) & (
+        (text[:-1] == ord(":")) | (text[:-1] == ord("[")) | (text[:-1] == ord(","))
+    )  # a number
+    rows = np.unique(np.searchsorted(edges, np.flatnonzero(hint) + edges[0], side="right") - 1)
     some = contexts.take(pa.array(rows))
     brackets = pc.add(pc.count_substring(some, "{"), pc.count_substring(some, "["))
-    odd[rows] = pc.or_(pc.match_substring_regex(some, _ODD_CONTEXT), pc.greater(brackets, MAX_CONTEXT_DEPTH))
-    return odd
+    return rows[np.asarray(pc.or_(pc.match_substring_regex(some, _ODD_CONTEXT), pc.greater(brackets, MAX_CONTEXT_DEPTH)))]
 
 
 def _good_ids(ids: pa.Array) -> bool:
@@ -323,11 +335,15 @@ def _framed(texts: pa.Array, before: bytes, after: bytes, null: bytes | None = N
 
 def _bytes(texts: pa.Array) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The UTF-8 bytes of all values, one after the other, without a copy."""
-    _, offsets, data = texts.buffers()
-    edges = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    edges, data = _edges(texts), texts.buffers()[2]
     if data is None or edges[0] == edges[-1]:
         return np.empty(0, np.uint8)
     return np.frombuffer(data, np.uint8)[edges[0] : edges[-1]]
+
+
+def _edges(texts: pa.Array) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """Where each value starts in the buffer, and where the last one ends."""
+    return np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
 
 
 def _raw(texts: pa.Array) -> pa.Array:

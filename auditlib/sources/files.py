@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -51,7 +50,7 @@ def find(paths: Paths) -> list[Found]:
         except OSError as error:
             raise UnavailableError(f"cannot be read: {error.strerror}.", where=str(path)) from None
         if stat.S_ISDIR(status.st_mode):
-            below = list(_below(path))
+            below = _below(path)
             if all(file.note for file in below):
                 raise MalformedError(
                     f"no log is in this folder: no name ends in {', '.join(SUFFIXES)}, with or without .gz.",
@@ -82,7 +81,7 @@ def create_rejects(path: str | os.PathLike[str]) -> BinaryIO:
     return os.fdopen(handle, "wb")
 
 
-def _below(folder: Path) -> Iterator[Found]:
+def _below(folder: Path) -> list[Found]:
     names: list[Found] = []
     try:
         for parent, folders, files in os.walk(folder, followlinks=False, onerror=_raise):
@@ -99,7 +98,7 @@ def _below(folder: Path) -> Iterator[Found]:
                 names.append(Found(path, _name(path.relative_to(folder).as_posix()), status.st_size, note))
     except OSError as error:
         raise UnavailableError(f"cannot be read: {error.strerror}.", where=str(folder)) from None
-    return iter(sorted(names, key=lambda file: file.name))
+    return sorted(names, key=lambda file: file.name)
 
 
 def _raise(error: OSError) -> None:

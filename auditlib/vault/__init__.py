@@ -7,6 +7,7 @@ contract that the local and the object-storage vault both keep; one behaviour su
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Protocol
 
 import msgspec
@@ -26,6 +27,15 @@ class Lock(msgspec.Struct, frozen=True):
     mode: str
     until: int
     hold: bool = False
+
+
+class Protection(msgspec.Struct, frozen=True):
+    """What storage says of its own locking: versions kept, locks taken, and what it locks by default (mode, days)."""
+
+    versioning: bool
+    locking: bool
+    default_mode: str = ""
+    default_days: int = 0
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -67,12 +77,22 @@ class Vault(Protocol):
 
 
 def open_vault(url: str, *, create: bool = False) -> Vault:
-    """A path or `file://` URL -> its Vault. MalformedError where there is none, unless `create` asks to make it."""
-    if "://" in url and not url.startswith("file://"):
-        scheme = url.split("://", 1)[0]
-        raise MalformedError(
-            f"this version keeps vaults in local directories only, not at {scheme}://.", remedy="Give a path."
-        )
-    from auditlib.vault.local import LocalVault
+    """A path, a `file://` or an `s3://bucket/prefix` URL -> its Vault.
 
-    return LocalVault(url.removeprefix("file://"), create=create)
+    MalformedError where there is none, unless `create` asks to make a directory. Each kind is loaded when it is used,
+    by name, so that reading a directory needs no library for object storage.
+    """
+    if url.startswith("s3://"):
+        try:
+            vault: Vault = import_module("auditlib.vault.s3").S3Vault(url)
+        except ModuleNotFoundError:
+            raise MalformedError(
+                "object storage needs boto3.", where=url, remedy="pip install 'auditlib[s3]'"
+            ) from None
+        return vault
+    if "://" in url and not url.startswith("file://"):
+        raise MalformedError(
+            "no vault can be kept there.", where=url, remedy="Give a path, file:// or s3://bucket/prefix."
+        )
+    local: Vault = import_module("auditlib.vault.local").LocalVault(url.removeprefix("file://"), create=create)
+    return local
