@@ -182,8 +182,8 @@ def import_(
         )
     else:
         print(
-            f"{done.added.new:,} events added, {done.added.repeats:,} were there already, {done.added.conflicts:,} conflicts, "
-            f"{done.rejects:,} rejected; {len(done.files):,} files, {seals:,} seals."
+            f"{done.added.new:,} events added, {done.added.repeats:,} were there already, "
+            f"{done.added.conflicts:,} conflicts, {done.rejects:,} rejected; {len(done.files):,} files, {seals:,} seals."
         )
     for file in done.files:
         if file.note and not as_json:
@@ -260,9 +260,18 @@ def query(
 
     with open_trail(vault, keys=key, at=at) as trail:
         chosen = trail.events(
-            kind=kind, action=action, actor=actor, target=target, outcome=outcome, source=source, since=since, until=until,
-            through=through, where=_where(where or []), tz=tz,
-        )  # fmt: skip
+            kind=kind,
+            action=action,
+            actor=actor,
+            target=target,
+            outcome=outcome,
+            source=source,
+            since=since,
+            until=until,
+            through=through,
+            where=_where(where or []),
+            tz=tz,
+        )
         if count:
             number = chosen.count()
             print(json.dumps({"count": number}) if as_json else number)
@@ -476,9 +485,8 @@ def _show_exceptions(rows: list[dict[str, Any]]) -> None:
     for name in ("occurred", "granted to", "what", "attribute", "noted"):
         table.add_column(name, overflow="fold")
     for row in rows[:SHOWN_ROWS]:
-        table.add_row(
-            plain(f"{row['occurred_at']:%Y-%m-%d %H:%M}"), plain(row["grantee"]), plain(row["entitlement"]), plain(row["verdict"]), plain(row["reason"])
-        )  # fmt: skip
+        occurred = f"{row['occurred_at']:%Y-%m-%d %H:%M}"
+        table.add_row(occurred, *(plain(row[name]) for name in ("grantee", "entitlement", "verdict", "reason")))
     OUT.print(table)
     if len(rows) > SHOWN_ROWS:
         OUT.print(f"... and {len(rows) - SHOWN_ROWS:,} more in data/tables/exceptions.csv")

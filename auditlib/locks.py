@@ -94,12 +94,8 @@ def _faults(
         if entry.key in ends:
             yield "error", "the lock is shorter than the trail promises.", wanted, found
         else:
-            yield (
-                "warning",
-                "the lock ends before the newest batch's; `auditlib vault extend` lengthens it.",
-                wanted,
-                found,
-            )
+            message = "the lock ends before the newest batch's, and must be lengthened before it ends."
+            yield "info", message, wanted, found
     elif lock.until - now < EXPIRING < retention.days * DAY:
         yield "warning", f"the lock ends within {EXPIRING // DAY} days.", wanted, found
     if lock.hold:

@@ -219,6 +219,8 @@ class Trail:
         paths = self.files.paths(seals)
         if self._database is None:
             self._database = _connect()
+            # The files never change and keep their paths as long as the database lives: footers are parsed once.
+            self._database.execute("SET parquet_metadata_cache = true")
         try:
             relation = self._database.cursor().sql(
                 f"WITH batches AS ({self._source(paths, seals)}) {statement}", params=values
@@ -235,8 +237,8 @@ class Trail:
             return f"SELECT {names} WHERE false"
         numbers = _literal([seal.sequence for seal in seals])
         return (
-            f"SELECT {numbers}[(file_index + 1)::BIGINT]::BIGINT AS sequence, file_row_number::BIGINT AS row, {_COLUMNS} "
-            f"FROM read_parquet({_literal(paths)}, hive_partitioning = false)"
+            f"SELECT {numbers}[(file_index + 1)::BIGINT]::BIGINT AS sequence, file_row_number::BIGINT AS row, "
+            f"{_COLUMNS} FROM read_parquet({_literal(paths)}, hive_partitioning = false)"
         )
 
     def _repr_html_(self) -> str:
@@ -311,8 +313,8 @@ class Selection:
             raise MalformedError(f"{', '.join(unknown) or 'nothing'} is no column; use {', '.join(SCHEMA.names)}.")
         condition, values = self.filter.sql()
         names = ", ".join(columns)
-        grouped = f"SELECT {names}, count(*) AS events FROM batches WHERE {condition} GROUP BY ALL ORDER BY events DESC, {names}"
-        return self.trail.run(self.seals, grouped, values).to_arrow_table()
+        grouped = f"SELECT {names}, count(*) AS events FROM batches WHERE {condition} GROUP BY ALL"
+        return self.trail.run(self.seals, f"{grouped} ORDER BY events DESC, {names}", values).to_arrow_table()
 
     def lag(self) -> str:
         """How long after `occurred_at` these records were recorded, in one sentence."""

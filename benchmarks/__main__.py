@@ -1,6 +1,6 @@
 """Run every benchmark, print the table, write benchmarks/results.json.
 
-    AUDITLIB_BENCH_EVENTS=100000 python -m benchmarks      fewer events, done sooner
+AUDITLIB_BENCH_EVENTS=100000 python -m benchmarks: fewer events, done sooner.
 """
 
 from __future__ import annotations

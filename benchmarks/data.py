@@ -82,7 +82,7 @@ def lab(events: int) -> Iterator[Lab]:
 
 
 def generate(events: int) -> pa.Table:
-    """Events in the order recorded, some 86 a thousand seconds' worth of a middling company."""
+    """Events in the order recorded, one every twelve seconds: a middling company."""
     draw = np.random.default_rng(SEED)
     recorded = SINCE + np.cumsum(draw.exponential(12 * SECOND, events)).astype(np.int64)
     occurred = recorded - draw.exponential(SECOND / 4, events).astype(np.int64)
@@ -130,37 +130,55 @@ def _contexts(actions: Any, draw: Any) -> pa.Array:
 
 
 def _check(n: int, draw: Any) -> pa.Array:
-    permission = _coded([f"{noun}.{verb}" for noun in ("invoice", "payment", "report") for verb in ("read", "write")], draw.integers(0, 6, n))
-    return _text('{"ip":"', _ips(n, draw), '","permission":"', permission, '","policy":"', _named("p-", draw.integers(0, 90, n)), '","request":"', _hex(draw, n, 16), '"}')  # fmt: skip
+    permission = _coded(["invoice.read", "invoice.write", "payment.read", "report.read"], draw.integers(0, 4, n))
+    return _object(
+        ip=_quoted(_ips(n, draw)),
+        permission=_quoted(permission),
+        policy=_quoted(_named("p-", draw.integers(0, 90, n))),
+        request=_quoted(_hex(draw, n, 16)),
+    )
 
 
 def _login(n: int, draw: Any) -> pa.Array:
+    agent = _coded(_AGENTS, draw.integers(0, len(_AGENTS), n))
     mfa = _coded(["true", "false"], draw.choice(2, n, p=[0.9, 0.1]))
-    return _text('{"agent":"', _coded(_AGENTS, draw.integers(0, len(_AGENTS), n)), '","ip":"', _ips(n, draw), '","mfa":', mfa, "}")  # fmt: skip
+    return _object(agent=_quoted(agent), ip=_quoted(_ips(n, draw)), mfa=mfa)
 
 
 def _export(n: int, draw: Any) -> pa.Array:
-    rows = pa.array(draw.integers(1, 9_000_000, n)).cast(pa.string())
-    return _text('{"ip":"', _ips(n, draw), '","rows":', rows, ',"tables":["invoices","', _named("shard_", draw.integers(0, 64, n)), '"]}')  # fmt: skip
+    tables = _text('["invoices","', _named("shard_", draw.integers(0, 64, n)), '"]')
+    return _object(ip=_quoted(_ips(n, draw)), rows=_named("", draw.integers(1, 9_000_000, n)), tables=tables)
 
 
 def _change(n: int, draw: Any) -> pa.Array:
-    return _text('{"change":{"after":"', _hex(draw, n, 8), '","before":"', _hex(draw, n, 8), '"},"ip":"', _ips(n, draw), '","note":"Größe geändert"}')  # fmt: skip
+    change = _object(after=_quoted(_hex(draw, n, 8)), before=_quoted(_hex(draw, n, 8)))
+    return _object(change=change, ip=_quoted(_ips(n, draw)), note='"Größe geändert"')
 
 
 def _case(n: int, draw: Any) -> pa.Array:
-    return _text('{"case_id":"', _named("CASE-", draw.integers(0, 9999, n)), '","ip":"', _ips(n, draw), '"}')
+    return _object(case_id=_quoted(_named("CASE-", draw.integers(0, 9999, n))), ip=_quoted(_ips(n, draw)))
 
 
 def _role(n: int, draw: Any, key: str) -> pa.Array:
     role = _coded(_ROLES, draw.choice(len(_ROLES), n, p=[0.05, 0.1, 0.15, 0.3, 0.2, 0.2]))
-    cells = {key: role, "ip": _ips(n, draw), "request_id": _named("REQ-", draw.integers(0, 99_999, n))}
-    one, two, three = sorted(cells)
-    return _text(f'{{"{one}":"', cells[one], f'","{two}":"', cells[two], f'","{three}":"', cells[three], '"}')
+    request = _named("REQ-", draw.integers(0, 99_999, n))
+    return _object(**{key: _quoted(role)}, ip=_quoted(_ips(n, draw)), request_id=_quoted(request))
 
 
 def _address(n: int, draw: Any) -> pa.Array:
-    return _text('{"ip":"', _ips(n, draw), '"}')
+    return _object(ip=_quoted(_ips(n, draw)))
+
+
+def _object(**members: Any) -> pa.Array:
+    """JSON texts by key -> an object of them a row, keys sorted."""
+    parts: list[Any] = []
+    for key, value in sorted(members.items()):
+        parts += [f'{"," if parts else "{"}"{key}":', value]
+    return _text(*parts, "}")
+
+
+def _quoted(text: pa.Array) -> pa.Array:
+    return _text('"', text, '"')
 
 
 def _ips(n: int, draw: Any) -> pa.Array:

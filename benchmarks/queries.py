@@ -15,7 +15,8 @@ from benchmarks.verification import CORES, hash_files
 
 _SELECTIVE = "SELECT * FROM {files} WHERE actor_id = 'u_42' AND action = 'data.export'"
 _GROUPED = "SELECT action, outcome, count(*) AS events FROM {files} GROUP BY ALL ORDER BY events DESC, action, outcome"
-_WHERE = "SELECT * FROM {files} WHERE action = 'role.grant' AND json_extract_string(context, '$.granted_role') = 'admin'"
+_ADMIN = "json_extract_string(context, '$.granted_role') = 'admin'"
+_WHERE = f"SELECT * FROM {{files}} WHERE action = 'role.grant' AND {_ADMIN}"
 
 _Question = Callable[[Trail], Any]
 QUESTIONS: dict[str, tuple[_Question, str]] = {

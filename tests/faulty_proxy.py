@@ -150,7 +150,9 @@ class FaultyProxy:
         """Where clients go instead of `upstream`."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def add(self, fault: Fault, method: str | None = None, path: str = "", nth: int | None = None, times: int | None = None):
+    def add(
+        self, fault: Fault, method: str | None = None, path: str = "", nth: int | None = None, times: int | None = None
+    ):
         """Strike the requests a `Rule` describes; of several rules the first that strikes counts."""
         rule = Rule(fault, method, path, nth, times)
         with self._guard:
@@ -266,7 +268,7 @@ class _Handler(BaseHTTPRequestHandler):
         return b"".join(pieces)
 
     def _forward(self, body: bytes, keep: int | None = None):
-        """Status, reason, headers and body of the server's answer; with `keep` the server is left waiting, then reset."""
+        """Status, reason, headers and body of the server's answer; with `keep` the server waits, then is reset."""
         place = urlsplit(self.server.proxy.upstream)
         with contextlib.closing(HTTPConnection(place.hostname, place.port, timeout=UPSTREAM_SECONDS)) as connection:
             connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -288,7 +290,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers:
             if name.lower() not in ("connection", "transfer-encoding", "content-length"):
                 self.send_header(name, value)
-        length = dict((n.lower(), v) for n, v in headers).get("content-length")
+        length = {n.lower(): v for n, v in headers}.get("content-length")
         if self.command == "HEAD":
             if length is not None:
                 self.send_header("Content-Length", length)

@@ -3,9 +3,9 @@
 Where it comes from:
 
 1. `AUDITLIB_TEST_S3_ENDPOINT` names one, with `_REGION` (else us-east-1), `_OWNER_KEY`, `_OWNER_SECRET` and, for the
-   tests that need them, `_READONLY_KEY`, `_READONLY_SECRET`, `_OPERATOR_KEY`, `_OPERATOR_SECRET`. `_OWNER_ARN`, `_READONLY_ARN`
-   and `_OPERATOR_ARN` are who the bucket policies name; an identity without one must hold its rights already.
-   What the tests lock by COMPLIANCE stays there until it expires.
+   tests that need them, `_READONLY_KEY`, `_READONLY_SECRET`, `_OPERATOR_KEY`, `_OPERATOR_SECRET`. `_OWNER_ARN`,
+   `_READONLY_ARN` and `_OPERATOR_ARN` are who the bucket policies name; an identity without one must hold its rights
+   already. What the tests lock by COMPLIANCE stays there until it expires.
 2. Otherwise `tests/services/s3-start` starts one, in `AUDITLIB_TEST_S3_FOLDER` or its default folder. Several test
    processes (xdist, two checkouts) share it; the last to leave stops it. One that ran before, started by hand, is used
    and left running; its `s3.env` holds the variables of 1.
@@ -95,18 +95,19 @@ class S3Service:
         self.endpoint = variables["ENDPOINT"]
         self.region = variables.get("REGION", "us-east-1")
         self.folder = Path(variables["FOLDER"]) if "FOLDER" in variables else None
-        self.identities = {
-            name: Identity(variables[f"{name}_KEY".upper()], variables[f"{name}_SECRET".upper()], variables.get(f"{name}_ARN".upper()))
-            for name in ("owner", "readonly", "operator")
-            if variables.get(f"{name}_KEY".upper())
-        }
+        self.identities = {}
+        for name in ("owner", "readonly", "operator"):
+            key, secret, arn = (variables.get(f"{name}_{part}".upper()) for part in ("key", "secret", "arn"))
+            if key and secret:
+                self.identities[name] = Identity(key, secret, arn)
         self._clients: dict[tuple, object] = {}
 
     # ------------------------------------------------------------------------------------------------ clients
 
     def client(self, identity: str = "owner", endpoint: str | None = None, **config):
-        """A boto3 S3 client, made once: no retries, short timeouts. `endpoint`: by way of a proxy; `config`: botocore's.
+        """A boto3 S3 client, made once: no retries, short timeouts.
 
+        `endpoint` leads it through a proxy; `config` is botocore's.
         Checksums only where an operation requires them: Ceph 16.2 knows none of the newer ones.
         """
         import boto3
@@ -160,7 +161,9 @@ class S3Service:
                 },
             )
         if statements := list(self._statements(bucket, deny_bypass)):
-            owner.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": statements}))
+            owner.put_bucket_policy(
+                Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": statements})
+            )
         return bucket
 
     def _statements(self, bucket: str, deny_bypass: bool):
@@ -224,13 +227,13 @@ def start(folder: Path) -> dict[str, str]:
     # Its output goes to a file: a pipe would stay open for as long as a daemon holds it.
     with tempfile.TemporaryFile() as said:
         script = [SERVICES / "s3-start", folder]
-        code = subprocess.run(script, stdout=subprocess.DEVNULL, stderr=said, timeout=START_SECONDS, check=False).returncode
+        done = subprocess.run(script, stdout=subprocess.DEVNULL, stderr=said, timeout=START_SECONDS, check=False)
         said.seek(0)
         complaint = said.read().decode(errors="replace").strip()
-    if code == NO_SERVICE:
+    if done.returncode == NO_SERVICE:
         unavailable(complaint)
-    if code:
-        pytest.fail(f"s3-start ended with {code}:\n{complaint}", pytrace=False)
+    if done.returncode:
+        pytest.fail(f"s3-start ended with {done.returncode}:\n{complaint}", pytrace=False)
     return variables_of((folder / "s3.env").read_text())
 
 
@@ -263,10 +266,7 @@ def default_folder() -> Path:
 def _shared() -> tuple[S3Service, contextlib.ExitStack]:
     stack = contextlib.ExitStack()
     given = {name.removeprefix(PREFIX): value for name, value in os.environ.items() if name.startswith(PREFIX)}
-    if given.get("ENDPOINT"):
-        service = S3Service(given)
-    else:
-        service = S3Service(stack.enter_context(_joined(default_folder())))
+    service = S3Service(given if given.get("ENDPOINT") else stack.enter_context(_joined(default_folder())))
     stack.callback(service.close_clients)
     atexit.register(stack.close)
     return service, stack
@@ -310,12 +310,16 @@ def leave_s3_service() -> None:
 
 
 @contextlib.contextmanager
-def own_s3_service(folder: Path):
-    """A second service in `folder` that nobody else uses, for tests that crash it; takes 5 s to start."""
+def own_s3_service(folder: Path, keep: bool = False):
+    """A second service in `folder` that nobody else uses, for tests that crash it; takes 5 s to start.
+
+    Stopped and removed at the end, unless `keep`.
+    """
     require_boto3()
     try:
         service = S3Service(start(folder))
         yield service
         service.close_clients()
     finally:
-        stop(folder)
+        if not keep:
+            stop(folder)

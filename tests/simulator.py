@@ -176,6 +176,8 @@ def snapshot(vault: Vault) -> dict[str, str]:
     """Every object and the SHA-256 of its bytes: nothing was written if two are alike."""
     if isinstance(vault, MemoryVault):
         return {key: hashlib.sha256(data).hexdigest() for key, data in vault.objects.items()}
+    if not isinstance(vault, LocalVault):
+        return {f"{entry.key} {entry.version}": f"{entry.size} {entry.marker}" for entry in vault.list()}
     root = Path(vault.url)
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "other"

@@ -36,7 +36,7 @@ from auditlib.errors import MalformedError
 from auditlib.evidence import RoleGrants
 from auditlib.formats.canonical import canonical
 from auditlib.formats.catalog import parse_catalog
-from auditlib.formats.times import parse_time
+from auditlib.formats.times import from_datetime, parse_time
 from auditlib.imports import import_files
 from auditlib.packet.build import _pack, build_packet
 from auditlib.packet.notebook import Executed
@@ -66,7 +66,7 @@ def test_the_sample_answers_exactly_what_was_planted() -> None:
     }
     verdicts = sample_answer().verdicts
     found = {
-        row["item"]: (row["grantee"], row["entitlement"], int(row["occurred_at"].timestamp() * 1e6 + 0.5), row["verdict"])
+        row["item"]: (row["grantee"], row["entitlement"], from_datetime(row["occurred_at"]), row["verdict"])
         for row in verdicts.to_dict("records")
     }
     assert len(verdicts) == len(expected) == len(planted()["admin_grants"])
@@ -111,10 +111,10 @@ def test_the_packet_holds_every_record_a_verdict_rests_on() -> None:
     ids = {record["event_id"] for record in records}
     assert {grant["event_id"] for grant in planted()["admin_grants"]} <= ids
     requests = {grant_request(record) for record in records if record["action"] == "role.grant"} - {None}
-    everything = sample_trail().events(action=["access.approve", "access.deny", "access.withdraw", "access.request"]).df()
+    everything = sample_trail().events(action=["access.*"]).df()
     for row in everything.to_dict("records"):
         context = json.loads(row["context"])
-        if context["request_id"] in requests and row["occurred_at"].strftime("%Y-%m") >= "2025-12":
+        if context.get("request_id") in requests and row["occurred_at"].strftime("%Y-%m") >= "2025-12":
             assert row["event_id"] in ids, (row["action"], context["request_id"])
     gone = {record["target"]["id"] for record in records if record["action"] == "employee.leave"}
     assert gone & {record["actor"]["id"] for record in records if record["action"] == "access.approve"}
@@ -157,7 +157,8 @@ def test_a_grant_exactly_at_an_end(tmp_path: Path) -> None:
 
 def test_months_begin_where_the_asker_lives(tmp_path: Path) -> None:
     """Europe/Berlin; the packet states both zones."""
-    at = {"out": "2026-02-28T22:59:59Z", "in": "2026-02-28T23:00:00Z", "too": "2026-05-31T21:59:59Z", "no": "2026-05-31T22:00:00Z"}
+    at = {"out": "2026-02-28T22:59:59Z", "in": "2026-02-28T23:00:00Z"}
+    at |= {"too": "2026-05-31T21:59:59Z", "no": "2026-05-31T22:00:00Z"}
     with trail_of(tmp_path, [event(name, at=time) for name, time in at.items()]) as trail:
         answer = answer_of(trail, tz="Europe/Berlin")
         assert [item for item, _ in told(answer)] == ["in", "too"]
@@ -170,7 +171,8 @@ def test_months_begin_where_the_asker_lives(tmp_path: Path) -> None:
 def test_a_list_of_grantees_is_an_item_each(tmp_path: Path) -> None:
     """Numbered from 1 in the order they stand in."""
     catalog = parse_catalog(
-        simulator.CATALOG.data + b'\n[actions."team.grant"]\nkind = "grant"\nentitlement = "context.roles"\ngrantee = "context.people"\n'
+        simulator.CATALOG.data
+        + b'\n[actions."team.grant"]\nkind = "grant"\nentitlement = "context.roles"\ngrantee = "context.people"\n'
     )
     made = event("e1", "team.grant", context={"people": ["u_2", "u_1"], "roles": ["admin", "editor"]})
     with trail_of(tmp_path, [made], catalog=catalog) as trail:
@@ -196,7 +198,8 @@ def test_one_event_id_in_two_sources_is_two_grants(tmp_path: Path) -> None:
     vault = vault_of(tmp_path, same)
     with open_trail(vault, keys=simulator.KEY.verifier) as trail:
         answer = answer_of(trail)
-        assert answer.verdicts[["grantee", "verdict"]].to_numpy().tolist() == [["u_1", "approval_exists"], ["u_2", "pass"]]
+        found = answer.verdicts[["grantee", "verdict"]].to_numpy().tolist()
+        assert found == [["u_1", "approval_exists"], ["u_2", "pass"]]
         assert answer.answer().rows == {(0, 1), (0, 2), (0, 3)}
     assert packed(vault, tmp_path / "packet")["report"].findings == ()
 
@@ -309,9 +312,12 @@ def test_a_cloudtrail_trail_answers_too(tmp_path: Path) -> None:
         assert len(answer.verdicts) >= len(grants) > 0
         assert {item.partition("#")[0] for item in answer.verdicts["item"]} == set(grants["event_id"])
         assert set(answer.verdicts["verdict"]) <= {"approval_exists", NOT_TESTABLE}
-        assert answer_of(trail, since=first[:10], until="2026-11-01", entitlement="*Admin*").verdicts["item"].isin(
-            answer.verdicts["item"]
-        ).all()
+        assert (
+            answer_of(trail, since=first[:10], until="2026-11-01", entitlement="*Admin*")
+            .verdicts["item"]
+            .isin(answer.verdicts["item"])
+            .all()
+        )
         assert last > first
     files = packed(tmp_path / "vault", tmp_path / "packet", since=first[:10], until="2026-11-01")
     assert files["report"].findings == ()
@@ -338,7 +344,7 @@ HOSTILE = [
     "</td></tr></table><h1>Audit passed</h1>",
     "<!--",
     "</style><style>*{display:none}",
-    "=HYPERLINK(\"http://evil.example\",\"click\")",
+    '=HYPERLINK("http://evil.example","click")',
     "@SUM(1+1)*cmd|' /C calc'!A0",
     "\tx",
     "+1",
@@ -451,7 +457,9 @@ def test_the_svg_is_ours_alone() -> None:
 
 # --- words ---------------------------------------------------------------------------------------------------
 
-OPINIONS = re.compile(r"\b(certif\w+|complete(?!ness)\w*|effective\w*|complian\w+|assur\w+|guarantee\w*|tamper-?proof)\b", re.I)
+OPINIONS = re.compile(
+    r"\b(certif\w+|complete(?!ness)\w*|effective\w*|complian\w+|assur\w+|guarantee\w*|tamper-?proof)\b", re.I
+)
 
 
 def test_we_state_facts_and_never_opine() -> None:
@@ -461,7 +469,8 @@ def test_we_state_facts_and_never_opine() -> None:
     texts = {
         "report": " ".join(page.texts),
         "notebook": " ".join(
-            "".join(cell["source"]) for cell in json.loads((ROOT / "notebooks" / "role-grants.ipynb").read_text())["cells"]
+            "".join(cell["source"])
+            for cell in json.loads((ROOT / "notebooks" / "role-grants.ipynb").read_text())["cells"]
         ),
         "packet.json": sample()["data/packet.json"].decode(),
         "conclusion": " ".join(sample_answer().conclusion.sentences),

@@ -24,9 +24,9 @@ from typing import Any
 import bagit
 import msgspec
 import pytest
+import simulator
 from packets import ORIGIN, PROOF, ROOT, SAMPLE_KEY, Packet, check, fired, planted, read_folder, sample, sample_vault
 
-import simulator
 from auditlib.errors import AuditlibError, MalformedError
 from auditlib.formats.canonical import canonical
 from auditlib.formats.checkpoint import sign_checkpoint
@@ -200,7 +200,7 @@ def test_every_changed_byte_of_what_proves_is_found(name: str, files: Mapping[st
 def _manifest_errors(files: Mapping[str, bytes], name: str) -> list[Any]:
     from packets import DictBag
 
-    found = [error for error in bags.check_manifests(DictBag(files))]
+    found = list(bags.check_manifests(DictBag(files)))
     missing = [e for e in found if getattr(e, "found", None) == "no file"]
     wrong_oxum = [e for e in found if e.where == "bag-info.txt" and "number of files" in e.message]
     return [e for e in found if e not in missing and (e not in wrong_oxum or name == "bag-info.txt")]
@@ -309,6 +309,14 @@ def proof(change: Callable[[dict[str, Any]], Any], line: int = 2) -> Callable[[P
     return lambda packet: packet.proof(line, change)
 
 
+def seals_proof(change: Callable[[Any], Any]) -> Callable[[Packet], Packet]:
+    return lambda packet: packet.json(f"{PROOF}/seals-proof.json", change)
+
+
+def raw(change: Callable[[bytes], bytes]) -> Callable[[Packet], Packet]:
+    return lambda packet: packet.edit("data/packet.json", change)
+
+
 def proof_bytes(old: bytes, new: bytes, name: str = "inclusion.jsonl") -> Callable[[Packet], Packet]:
     return lambda packet: packet.edit(f"{PROOF}/{name}", lambda data: data.replace(old, new, 1))
 
@@ -404,7 +412,10 @@ FORGERIES: dict[str, tuple[int, Callable[[Packet], Packet]]] = {
     "a forged count of verdicts": (6, population(verdicts={"pass": 41})),
     "a forged count of records": (6, told(records=166)),
     "no population": (6, told(population=None)),
-    "a checkpoint of another trail": (3, other_checkpoint(SigningKey("evil.example", bytes(32)), origin="evil.example")),
+    "a checkpoint of another trail": (
+        3,
+        other_checkpoint(SigningKey("evil.example", bytes(32)), origin="evil.example"),
+    ),
     "a checkpoint signed by another key": (3, other_checkpoint(EVIL)),
     "a checkpoint over another root": (3, other_checkpoint(EVIL, root="00" * 32)),
     "another checkpoint in packet.json": (3, checkpoint_fact(root="00" * 32)),
@@ -417,7 +428,10 @@ FORGERIES: dict[str, tuple[int, Callable[[Packet], Packet]]] = {
     "checkpoints that are null": (3, told(checkpoints=None)),
     "nothing behind an empty answer": (3, empty_and_unsigned),
     "a proof of a trail not named": (3, added("data/proof/evil.example/checkpoint")),
-    "base64 of the root with a bit too many": (3, checkpoint_text(lambda t: re.sub(r"(.)=\n", _next_letter, t, count=1))),
+    "base64 of the root with a bit too many": (
+        3,
+        checkpoint_text(lambda t: re.sub(r"(.)=\n", next_letter, t, count=1)),
+    ),
     "base64 of the signature without padding": (3, checkpoint_text(lambda t: t[:-2] + "\n")),
     "a size with a zero before it": (3, checkpoint_text(lambda t: t.replace("\n27\n", "\n027\n"))),
     "an extension line": (3, checkpoint_text(lambda t: t.replace("\n\n", "\nmore\n\n"))),
@@ -449,29 +463,29 @@ FORGERIES: dict[str, tuple[int, Callable[[Packet], Packet]]] = {
     "a seal twice": (4, lambda p: p.lines(f"{PROOF}/seals.jsonl", lambda lines: [lines[0], *lines])),
     "seals without a last newline": (4, lambda p: p.edit(f"{PROOF}/seals.jsonl", lambda d: d[:-1])),
     "no seals": (4, lambda p: p.edit(f"{PROOF}/seals.jsonl", lambda d: b"")),
-    "a seal's proof a hash too short": (4, lambda p: p.json(f"{PROOF}/seals-proof.json", lambda v: v["hashes"].pop() and None)),
-    "a seal's proof a hash too long": (4, lambda p: p.json(f"{PROOF}/seals-proof.json", lambda v: v["hashes"].append("0" * 64))),
-    "a seal's proof of another size": (4, lambda p: p.json(f"{PROOF}/seals-proof.json", lambda v: v.update(tree_size=28))),
-    "seal indexes unsorted": (4, lambda p: p.json(f"{PROOF}/seals-proof.json", lambda v: v["leaf_indexes"].reverse())),
+    "a seal's proof a hash too short": (4, seals_proof(lambda v: v["hashes"].pop() and None)),
+    "a seal's proof a hash too long": (4, seals_proof(lambda v: v["hashes"].append("0" * 64))),
+    "a seal's proof of another size": (4, seals_proof(lambda v: v.update(tree_size=28))),
+    "seal indexes unsorted": (4, seals_proof(lambda v: v["leaf_indexes"].reverse())),
     "a seal's proof with a newline": (4, lambda p: p.edit(f"{PROOF}/seals-proof.json", lambda d: d + b"\n")),
     "seals named that are not here": (4, told(seals=[1, 2, 3])),
     "a catalogue under another's name": (2, foreign_catalog),
     "a catalogue named that is not here": (2, told(catalogs={"answered": "0" * 64, "in_force": []})),
     "no catalogues named": (2, lambda p: p.json("data/packet.json", lambda v: v.pop("catalogs") and None)),
     "another format": (2, told(format="auditlib/packet/v2")),
-    "packet.json with a newline": (2, lambda p: p.edit("data/packet.json", lambda d: d + b"\n")),
-    "packet.json with a key twice": (2, lambda p: p.edit("data/packet.json", lambda d: b'{"title":"","title":' + d[1:])),
-    "packet.json that is a list": (2, lambda p: p.edit("data/packet.json", lambda d: b"[]")),
-    "packet.json that is deep": (2, lambda p: p.edit("data/packet.json", lambda d: b"[" * 3_000_000)),
-    "packet.json with a giant number": (2, lambda p: p.edit("data/packet.json", lambda d: b'{"n":' + b"9" * 100_000 + b"}")),
-    "packet.json that is not UTF-8": (2, lambda p: p.edit("data/packet.json", lambda d: d.replace(b"admin", b"adm\xff\xff", 1))),
-    "packet.json with 200,000 keys, one twice": (2, lambda p: p.edit("data/packet.json", lambda d: _many_keys())),
+    "packet.json with a newline": (2, raw(lambda d: d + b"\n")),
+    "packet.json with a key twice": (2, raw(lambda d: b'{"title":"","title":' + d[1:])),
+    "packet.json that is a list": (2, raw(lambda d: b"[]")),
+    "packet.json that is deep": (2, raw(lambda d: b"[" * 3_000_000)),
+    "packet.json with a giant number": (2, raw(lambda d: b'{"n":' + b"9" * 100_000 + b"}")),
+    "packet.json that is not UTF-8": (2, raw(lambda d: d.replace(b"admin", b"adm\xff\xff", 1))),
+    "packet.json with 200,000 keys, one twice": (2, raw(lambda d: _many_keys())),
     "a tag file more": (1, added("fetch.txt", b"https://evil.example/ 1 data/packet.json\n")),
     "a manifest more": (1, added("manifest-md5.txt", b"")),
 }
 
 
-def _next_letter(match: re.Match[str]) -> str:
+def next_letter(match: re.Match[str]) -> str:
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     return alphabet[alphabet.index(match[1]) + 1] + "=\n"
 
@@ -485,8 +499,7 @@ def test_a_forgery_with_all_hashes_put_right_is_found(fault: str, packet: Packet
     """Bag manifests, bag-info and packet.json's hashes agree with the forgery; the named check fires all the same."""
     number, change = FORGERIES[fault]
     change(packet)
-    told_after = packet.files["data/packet.json"]
-    packet = packet.bag() if number == 2 and b'"files"' not in told_after[-10**6:] or "packet.json" in fault else _fix(packet)
+    packet = packet.bag() if "packet.json" in fault or fault == "another format" else _fix(packet)
     if number == 1:
         for name in ("fetch.txt", "manifest-md5.txt"):
             if name in packet.files:
@@ -495,8 +508,8 @@ def test_a_forgery_with_all_hashes_put_right_is_found(fault: str, packet: Packet
     report = packet.check()
     assert not report.ok
     assert number in fired(report), report.findings
-    if number > 2 and "packet.json" not in fault and fault != "nothing behind an empty answer":
-        assert 1 not in fired(report) or "bag-info" in str(report.findings), report.findings
+    if number > 2 and '"checkpoints":[{' in packet.files["data/packet.json"].decode():  # or the case would prove nothing: the shallow checks are blind to it
+        assert not [f for f in report.findings if f.check <= 2 and f.object not in ("bag-info.txt", "data/catalogs/")]
 
 
 def _fix(packet: Packet) -> Packet:
@@ -531,7 +544,15 @@ def test_what_cannot_be_seen_is_named(packet: Packet) -> None:
     report = packet.fix().check()
     assert report.ok
     unchecked = " ".join(report.unchecked)
-    for named in ("verdicts", "entitlements", "reasons", "sentences of packet.json", "the report", "Parquet", "notebook"):
+    for named in (
+        "verdicts",
+        "entitlements",
+        "reasons",
+        "sentences of packet.json",
+        "the report",
+        "Parquet",
+        "notebook",
+    ):
         assert named in unchecked
     assert "left out of the population needs the vault" in unchecked
     assert "sources.csv names no events" in unchecked
@@ -765,15 +786,16 @@ def test_packet_json_of_any_shape_is_a_finding(value: Any, files: Mapping[str, b
         packet.files["data/packet.json"] = canonical({**told, name: value})
         report = packet.bag().check()
         json.dumps(report.as_json())
-        if name in ("checkpoints", "files", "format", "population", "records", "seals", "catalogs") and value != told[name]:
-            assert not report.ok, name
+        checked = name in ("checkpoints", "files", "format", "population", "records", "seals", "catalogs")
+        assert not (checked and value != told[name] and report.ok), name
     for outer, inner in [("population", k) for k in told["population"]] + [("scope", k) for k in told["scope"]]:
         packet = Packet(files)
         packet.files["data/packet.json"] = canonical({**told, outer: {**told[outer], inner: value}})
         json.dumps(packet.bag().check().as_json())
     for inner in told["checkpoints"][0]:
         packet = Packet(files)
-        packet.files["data/packet.json"] = canonical({**told, "checkpoints": [{**told["checkpoints"][0], inner: value}]})
+        forged = {**told["checkpoints"][0], inner: value}
+        packet.files["data/packet.json"] = canonical({**told, "checkpoints": [forged]})
         assert not packet.bag().check().ok or inner == "last_sealed_at", inner
 
 

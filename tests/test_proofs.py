@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -55,7 +56,9 @@ ALL = [(sequence, row) for sequence, size in enumerate(SIZES) for row in range(s
 row_sets = st.one_of(
     st.sets(st.sampled_from(ALL), max_size=12),
     st.sets(st.sampled_from(ALL), min_size=60, max_size=200),
-    st.sampled_from([set(ALL), {ALL[0]}, {ALL[-1]}, {(4, row) for row in range(300)}, {(6, 256)}, {(6, 255), (6, 256)}]),
+    st.sampled_from(
+        [set(ALL), {ALL[0]}, {ALL[-1]}, {(4, row) for row in range(300)}, {(6, 256)}, {(6, 255), (6, 256)}]
+    ),
 )
 periods = st.one_of(
     st.just((None, None)),
@@ -183,6 +186,7 @@ def test_a_seal_of_another_place_is_found(trail: Trail) -> None:
         check_seals(data + b"\n", proof, 1, leaf)
 
 
+@cache
 def _texts(trail: Trail, sequence: int) -> list[bytes]:
     texts: list[bytes] = record_texts(parse_batch(trail.files.read(trail.seals[sequence])).table).to_pylist()
     return texts
@@ -191,5 +195,3 @@ def _texts(trail: Trail, sequence: int) -> list[bytes]:
 def _flip(data: bytes, draw: st.DataObject) -> bytes:
     at = draw.draw(st.integers(0, len(data) - 1))
     return data[:at] + bytes([data[at] ^ 1 << draw.draw(st.integers(0, 7))]) + data[at + 1 :]
-
-

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 import shutil
 import struct
@@ -11,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packets import sample
@@ -82,9 +85,11 @@ def test_the_policy_lets_nothing_run_or_be_fetched(tmp_path: Path, listener: tup
     url, asked = listener
     injected = (
         f'<script>document.title="ran"</script><img src="{url}/img" onerror="this.alt=1">'
-        f'<script src="{url}/script"></script><link rel="stylesheet" href="{url}/css"><iframe src="{url}/frame"></iframe>'
-        f'<object data="{url}/object"></object><style>body{{background:url({url}/background)}}@import "{url}/import";</style>'
-        f'<video src="{url}/video" autoplay></video><svg><image href="{url}/svg"/></svg><link rel="prefetch" href="{url}/pre">'
+        f'<script src="{url}/script"></script><link rel="stylesheet" href="{url}/css">'
+        f'<iframe src="{url}/frame"></iframe><object data="{url}/object"></object>'
+        f'<style>body{{background:url({url}/background)}}@import "{url}/import";</style>'
+        f'<video src="{url}/video" autoplay></video><svg><image href="{url}/svg"/></svg>'
+        f'<link rel="prefetch" href="{url}/pre">'
     )
     report = sample()["data/report.html"].decode()
     for name, page, seen in (
@@ -120,8 +125,23 @@ def test_the_policy_stands_before_everything_else() -> None:
 MEASURE = """<script>addEventListener('load',()=>{const e=document.documentElement;
 const wide=[...document.querySelectorAll('main *')].filter(n=>!n.closest('.scroll,figure,pre')
  && n.getBoundingClientRect().right>e.clientWidth+1).map(n=>n.tagName+'.'+n.className);
-document.title=JSON.stringify({page:e.scrollWidth,view:e.clientWidth,wide:wide.slice(0,9),
- boxes:[...document.querySelectorAll('.scroll')].map(n=>[n.scrollWidth,n.clientWidth])})})</script>"""
+parent.postMessage(JSON.stringify({page:e.scrollWidth,view:e.clientWidth,wide:wide.slice(0,9),
+ boxes:[...document.querySelectorAll('.scroll')].map(n=>[n.scrollWidth,n.clientWidth])}),'*')})</script>"""
+
+
+def measured(page: str, width: int, tmp_path: Path) -> dict[str, Any]:
+    """What MEASURE found, in a frame of this width: a headless window is at least 500 wide."""
+    (tmp_path / "inner.html").write_text(page)
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        "<!doctype html><title>x</title><script>addEventListener('message',e=>document.title=e.data)</script>"
+        f"<iframe src=inner.html style='border:0;width:{width}px;height:800px'></iframe>"
+    )
+    flags = ("--dump-dom", "--window-size=1400,900", "--timeout=5000", "--allow-file-access-from-files")
+    title = re.search(r"<title>(.*?)</title>", browse(frame, tmp_path, *flags).decode())
+    assert title
+    told: dict[str, Any] = json.loads(html.unescape(title[1]))
+    return told
 
 
 @pytest.mark.parametrize("width", [390, 1200])
@@ -130,20 +150,7 @@ def test_the_page_fits_its_window(which: str, width: int, tmp_path: Path) -> Non
     """Nothing sticks out but what scrolls in its own box, long ids and ARNs included."""
     data = (sample() if which == "sample" else hostile_packet())["data/report.html"].decode()
     page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', MEASURE, data)  # to measure, let a script in
-    # Headless windows are at least 500 wide: a frame of the width asked stands in for a telephone.
-    frame = tmp_path / "frame.html"
-    (tmp_path / "inner.html").write_text(page.replace("document.title=", "parent.postMessage(", 1).replace("})})</script>", "}),'*')})</script>", 1))
-    frame.write_text(
-        "<!doctype html><title>x</title><script>addEventListener('message',e=>document.title=e.data)</script>"
-        f"<iframe src=inner.html style='border:0;width:{width}px;height:800px'></iframe>"
-    )
-    dom = browse(frame, tmp_path, "--dump-dom", "--window-size=1400,900", "--timeout=5000", "--allow-file-access-from-files")
-    import html
-    import json
-
-    title = re.search(r"<title>(.*?)</title>", dom.decode())
-    assert title
-    told = json.loads(html.unescape(title[1]))
+    told = measured(page, width, tmp_path)
     assert told["view"] == width
     assert told["page"] <= told["view"], told
     assert told["wide"] == []
@@ -180,22 +187,10 @@ def test_it_prints(tmp_path: Path) -> None:
 def test_print_loses_no_column(which: str, tmp_path: Path) -> None:
     """On paper nothing scrolls: every table must fit the width of an A4 page."""
     data = (sample() if which == "sample" else hostile_packet())["data/report.html"].decode()
-    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', MEASURE, data).replace("@media print", "@media all")
-    page = page.replace("!n.closest('.scroll,figure,pre')", "true")
-    (tmp_path / "inner.html").write_text(page.replace("document.title=", "parent.postMessage(", 1).replace("})})</script>", "}),'*')})</script>", 1))
-    frame = tmp_path / "frame.html"
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', MEASURE, data)
+    page = page.replace("@media print", "@media all").replace("!n.closest('.scroll,figure,pre')", "true")
     paper = round((210 - 28) / 25.4 * 96)  # CSS pixels between the margins
-    frame.write_text(
-        "<!doctype html><title>x</title><script>addEventListener('message',e=>document.title=e.data)</script>"
-        f"<iframe src=inner.html style='border:0;width:{paper}px;height:800px'></iframe>"
-    )
-    dom = browse(frame, tmp_path, "--dump-dom", "--window-size=1400,900", "--timeout=5000", "--allow-file-access-from-files")
-    import html
-    import json
-
-    title = re.search(r"<title>(.*?)</title>", dom.decode())
-    assert title
-    told = json.loads(html.unescape(title[1]))
+    told = measured(page, paper, tmp_path)
     assert told["wide"] == [] and told["page"] <= told["view"], told
 
 
@@ -217,8 +212,12 @@ def pixels(png: bytes) -> list[bytes]:
             left = line[place - step] if place >= step else 0
             up, corner = above[place], above[place - step] if place >= step else 0
             if rule == 4:
-                near = min((abs(up - corner), 0, left), (abs(left - corner), 1, up), (abs(left + up - 2 * corner), 2, corner))
-                line[place] = line[place] + near[2] & 255
+                near = (
+                    (abs(up - corner), 0, left),
+                    (abs(left - corner), 1, up),
+                    (abs(left + up - 2 * corner), 2, corner),
+                )
+                line[place] = line[place] + min(near)[2] & 255
             else:
                 line[place] = line[place] + (0, left, up, (left + up) // 2)[rule] & 255
         above = bytes(line)

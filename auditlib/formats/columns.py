@@ -66,13 +66,12 @@ SCHEMA = pa.schema(
 # A context with none of these is canonical exactly when msgspec's sorted re-encoding gives it back; any other is
 # left to rfc8785 and the slow checks: floats, long integers, keys beyond ASCII, U+0000, `$enc`.
 _ODD_CONTEXT = r"(?:\":|[\[,])-?[0-9]+(?:[.eE]|[0-9]{15})|[^\x00-\x7f](?:[^\"\\]|\\.)*\":|\\u0000|\{\"\$enc\":|[\x00]"
-_NEEDS_ESCAPE = r'["\\\x00-\x1f]'  # RFC 8785 3.2.2.2
-_ESCAPE = re.compile(_NEEDS_ESCAPE.encode())
-_NAME_RULE = r"\A[a-z0-9_.:/-]{1,128}\z"
-_ACTION_RULE = r"\A[a-z0-9_:/-]+(?:\.[a-z0-9_:/-]+)+\z"
+_ESCAPED = re.compile(rb'["\\\x00-\x1f]')  # RFC 8785 3.2.2.2
+_NAME_RULE = re.compile(r"[a-z0-9_.:/-]{1,128}")
+_ACTION_RULE = re.compile(r"[a-z0-9_:/-]+(?:\.[a-z0-9_:/-]+)+")
 
 _decoder, _encoder = msgspec.json.Decoder(), msgspec.json.Encoder(order="sorted")
-_LINES = 512  # contexts decoded at a time: their values stay in the processor's cache
+_AT_ONCE = 512  # entries hashed and contexts decoded at a time, while they stay in the processor's cache
 
 
 def table_of(records: Sequence[Record]) -> pa.Table:
@@ -159,7 +158,8 @@ def leaf_hashes(table: pa.Table, blinds: bytes) -> list[bytes]:
         mine = blinds[start * ROW_BLIND_BYTES : (start + part.num_rows) * ROW_BLIND_BYTES]
         prefix[:, 1:] = np.frombuffer(mine, np.uint8).reshape(-1, ROW_BLIND_BYTES)
         entries = record_texts(part, before=_fixed(prefix))
-        leaves.extend([sha256(entry).digest() for entry in entries.to_pylist()])
+        for at in range(0, part.num_rows, _AT_ONCE):
+            leaves += [sha256(entry).digest() for entry in entries.slice(at, _AT_ONCE).to_pylist()]
     return leaves
 
 
@@ -252,7 +252,7 @@ def _contexts_sound(contexts: pa.Array, actions: pa.DictionaryArray, catalog: Ca
         if any(canonical(check_context(parse_json(texts[row]))) != texts[row] for row in odd):
             return False
         plain = [text for row, text in enumerate(texts) if row not in odd] if odd else texts
-        if not all(_plainly_canonical(plain[start : start + _LINES]) for start in range(0, len(plain), _LINES)):
+        if not all(_plainly_canonical(plain[start : start + _AT_ONCE]) for start in range(0, len(plain), _AT_ONCE)):
             return False
         wanted = np.flatnonzero(np.isin(codes, list(demanding))).tolist()
         return all(demanding[codes[row]] <= _decoder.decode(texts[row]).keys() for row in wanted)
@@ -270,8 +270,8 @@ def _plainly_canonical(texts: list[bytes]) -> bool:
     return lines.count(b"\n") == len(texts) and _encoder.encode_lines(_decoder.decode_lines(lines)) == lines
 
 
-def _all_match(texts: pa.Array, rule: str) -> bool:
-    return bool(pc.all(pc.match_substring_regex(texts, rule)).as_py() in (True, None))
+def _all_match(texts: pa.Array, rule: re.Pattern[str]) -> bool:
+    return all(map(rule.fullmatch, texts.to_pylist()))
 
 
 def _odd(contexts: pa.Array) -> np.ndarray[Any, np.dtype[np.intp]]:
@@ -280,15 +280,24 @@ def _odd(contexts: pa.Array) -> np.ndarray[Any, np.dtype[np.intp]]:
     The expression is put only to rows that hold a byte without which it cannot match.
     """
     text, edges = _bytes(contexts), _edges(contexts)
-    hint = ((text | 0x20) == ord("{")) | (text >= 0x80) | (text == ord("\\")) | (text == ord("$")) | (text == 0)
-    hint[edges[:-1] - edges[0]] = False  # the bracket that every context opens with
-    hint[1:] |= (text[1:] - ord("-") <= ord("9") - ord("-")) & (
-        (text[:-1] == ord(":")) | (text[:-1] == ord("[")) | (text[:-1] == ord(","))
-    )  # a number
-    rows = np.unique(np.searchsorted(edges, np.flatnonzero(hint) + edges[0], side="right") - 1)
-    some = contexts.take(pa.array(rows))
-    brackets = pc.add(pc.count_substring(some, "{"), pc.count_substring(some, "["))
-    return rows[np.asarray(pc.or_(pc.match_substring_regex(some, _ODD_CONTEXT), pc.greater(brackets, MAX_CONTEXT_DEPTH)))]
+    edges = edges - edges[0]
+    hint = (text | 0x20) == ord("{")  # either bracket
+    hint[edges[:-1]] = False  # but not the one that every context opens with
+    number = text - ord("-") <= ord("9") - ord("-")
+    hint[2:] |= number[2:] & (text[1:-1] == ord(":")) & (text[:-2] == ord('"'))
+    hint[1:] |= number[1:] & ((text[:-1] == ord("[")) | (text[:-1] == ord(",")))
+    data = text.tobytes()
+    for byte in b"\\$\0":
+        if byte in data:
+            hint |= text == byte
+    if not data.isascii():
+        hint |= text >= 0x80
+    places = np.flatnonzero(hint)
+    holders = np.searchsorted(edges, places, side="right") - 1
+    rows = np.flatnonzero(np.bincount(holders, minlength=len(contexts)))
+    levels = 1 + np.bincount(holders[(text[places] | 0x20) == ord("{")], minlength=len(contexts))[rows]
+    matched = np.asarray(pc.match_substring_regex(contexts.take(pa.array(rows)), _ODD_CONTEXT))
+    return rows[matched | (levels > MAX_CONTEXT_DEPTH)]
 
 
 def _good_ids(ids: pa.Array) -> bool:

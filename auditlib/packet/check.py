@@ -41,7 +41,7 @@ REPORTS = ("report.html", "report.pdf", "packet.json")  # under data/, but not a
 PROOF_FILES = ("checkpoint", "inclusion.jsonl", "seals-proof.json", "seals.jsonl")
 MAX_PACKET_JSON_BYTES = 16 * 1024 * 1024  # bytes; 10,000 files and as many seals take 1.2 MB
 MAX_LINES = 2_000_000  # lines of events.jsonl and of a proof
-MAX_FINDINGS = 1_000  # findings of one check that are told; the rest is counted
+MAX_FINDINGS = 1_000  # findings of one check that are told; with so many, the rest of a file is not read
 PACKET_CHECKS = {
     1: "the bag holds the files its manifests list, unchanged, and no others",
     2: "packet.json is canonical and names every file of the evidence by its hash",
@@ -120,6 +120,7 @@ class _Check:
     def __init__(self, bag: Bag, path: str, keys: tuple[VerifierKey, ...]) -> None:
         self.bag, self.path, self.keys = bag, path, keys
         self.findings: list[Finding] = []
+        self.seen: Counter[int] = Counter()  # findings by check, those not told as well
         self.checkpoints: list[Checkpoint] = []
         self.seals: list[Seal] = []
         self.lines: list[bytes] = []
@@ -196,9 +197,10 @@ class _Check:
                 self._find(2, name, "a catalogue is named by its SHA-256.", name, found)
 
     def _records(self) -> list[Record | None]:
-        records: list[Record | None] = []
+        records: list[Record | None] = [None] * len(self.lines)
         for number, line in enumerate(self.lines):
-            records.append(None)
+            if self._flooded(5):
+                break
             with self._noting(5, f"data/events.jsonl line {number}"):
                 records[number] = parse_record(line)
         return records
@@ -258,6 +260,8 @@ class _Check:
                 self._find(4, "data/packet.json", message, last.sealed_at, stated.get("last_sealed_at"))
         done: set[int] = set()
         for number, line in enumerate(self._lines(5, f"{folder}/inclusion.jsonl")):
+            if self._flooded(5):
+                break
             with self._noting(5, f"{folder}/inclusion.jsonl line {number}"):
                 found = check_inclusion(line, seals, self.lines)
                 if found.sequence in done or not self.places.keys().isdisjoint(found.lines):
@@ -356,7 +360,9 @@ class _Check:
         return lines
 
     def _find(self, check: int, where: str, message: str, expected: object = "", found: object = "") -> None:
-        self.findings.append(Finding(check, "error", where, message, str(expected)[:400], str(found)[:400]))
+        self.seen[check] += 1
+        if self.seen[check] <= MAX_FINDINGS:
+            self.findings.append(Finding(check, "error", where, message, str(expected)[:400], str(found)[:400]))
 
     def _add(self, check: int, where: str, error: AuditlibError) -> None:
         expected, found = (getattr(error, name, None) or "" for name in ("expected", "found"))
@@ -364,17 +370,12 @@ class _Check:
         self._find(check, where, message, expected, found)
 
     def _told(self) -> list[Finding]:
-        """The findings, the first of each check where there are very many."""
-        told: list[Finding] = []
-        seen: Counter[int] = Counter()
-        for finding in self.findings:
-            seen[finding.check] += 1
-            if seen[finding.check] <= MAX_FINDINGS:
-                told.append(finding)
-        for check, number in seen.items():
-            if number > MAX_FINDINGS:
-                told.append(Finding(check, "error", "", f"{number - MAX_FINDINGS:,} more findings are not told."))
-        return told
+        """The findings; where there were very many of a check, that more was not told or not read."""
+        more = "there are more faults than these; not all was read, and not all are told."
+        return [*self.findings, *(Finding(check, "error", "", more) for check in self.seen if self._flooded(check))]
+
+    def _flooded(self, check: int) -> bool:
+        return self.seen[check] >= MAX_FINDINGS
 
     @contextmanager
     def _noting(self, check: int, where: str) -> Iterator[None]:

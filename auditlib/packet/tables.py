@@ -38,15 +38,16 @@ def read_table(data: bytes) -> Rows:
     try:
         reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
         names = next(reader, [])
-        rows = list(reader)
+        if not names or len(set(names)) != len(names):
+            raise MalformedError("there are no columns, or one stands twice.")
+        rows = []
+        for number, row in enumerate(reader, 2):
+            if len(row) != len(names):
+                raise MalformedError(f"row {number} has {len(row)} cells under {len(names)} columns.")
+            rows.append(dict(zip(names, row, strict=True)))
     except (UnicodeDecodeError, csv.Error) as error:
         raise MalformedError(f"not a CSV table: {error}.") from None
-    if len(set(names)) != len(names):
-        raise MalformedError("a column stands twice.")
-    for number, row in enumerate(rows, 2):
-        if len(row) != len(names):
-            raise MalformedError(f"row {number} has {len(row)} cells under {len(names)} columns.")
-    return [dict(zip(names, row, strict=True)) for row in rows]
+    return rows
 
 
 def check_tables(packet: Mapping[str, Any], tables: Mapping[str, Rows], shown: Sequence[Shown]) -> Iterator[Fault]:

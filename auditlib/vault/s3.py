@@ -103,6 +103,14 @@ class S3Vault:
         except ClientError as error:
             if _code(error) in _TAKEN:
                 raise self._exists(key) from None
+            if lock and _code(error) == "InvalidRequest":
+                raise MismatchError(
+                    "the bucket takes no retention locks; nothing was written.",
+                    where=self._where(key),
+                    remedy="Use a bucket made with Object Lock.",
+                    expected=f"{lock.mode} until {to_datetime(lock.until).isoformat()}",
+                    found="InvalidRequest",
+                ) from None
             raise self._error(error, key) from None
         except BotoCoreError as error:
             raise self._error(error, key) from None
@@ -127,9 +135,11 @@ class S3Vault:
 
     def list(self, prefix: str = "") -> Iterator[Stored]:
         """See Vault.list: every version and delete marker, by key, oldest first."""
-        pages = self.client.get_paginator("list_object_versions").paginate(
-            Bucket=self.bucket, Prefix=self.prefix + prefix
-        )
+        folder = check_key(prefix.rstrip("/")) + "/" if prefix else ""
+        yield from self._list(self.prefix + folder)
+
+    def _list(self, prefix: str) -> Iterator[Stored]:
+        pages = self.client.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=prefix)
         waiting: list[Stored] = []  # newest first, as the server lists them
         try:
             for page in pages:
@@ -178,7 +188,7 @@ class S3Vault:
     # --- reading back ------------------------------------------------------------------------------------------------
 
     def _versions(self, key: str) -> Sequence[Stored]:
-        return [stored for stored in self.list(check_key(key)) if stored.key == key]
+        return [stored for stored in self._list(self.prefix + check_key(key)) if stored.key == key]
 
     def _check_first(self, key: str, version: str) -> None:
         """Goes on only if the version just put is the oldest of its key: an older one is somebody else's."""
