@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC
 from typing import Any, TypeVar
 
@@ -218,7 +219,7 @@ class S3Vault:
                     expected=f"at most {limit} bytes",
                     found=size,
                 )
-            with answer["Body"] as body:
+            with closing(answer["Body"]) as body:  # not `with body`, which hands out the stream below botocore's errors
                 data: bytes = body.read(limit + 1)
         except (ClientError, BotoCoreError, OSError) as error:
             raise self._error(error, key) from None
