@@ -183,7 +183,8 @@ def import_(
     else:
         print(
             f"{done.added.new:,} events added, {done.added.repeats:,} were there already, "
-            f"{done.added.conflicts:,} conflicts, {done.rejects:,} rejected; {len(done.files):,} files, {seals:,} seals."
+            f"{done.added.conflicts:,} conflicts, {done.rejects:,} rejected; "
+            f"{len(done.files):,} files, {seals:,} seals."
         )
     for file in done.files:
         if file.note and not as_json:

@@ -7,6 +7,7 @@ packet.check()                      the report of check_packet
 
 from __future__ import annotations
 
+import atexit
 import json
 import shutil
 import tempfile
@@ -46,6 +47,7 @@ PROOF = f"data/proof/{ORIGIN}"
 def sample_vault() -> Path:
     """A copy of the sample vault: others may be sealing it anew."""
     folder = Path(tempfile.mkdtemp(prefix="auditlib-sample-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     shutil.copytree(SAMPLES / "vault", folder / "vault")
     return folder / "vault"
 

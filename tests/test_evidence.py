@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
 import html
 import io
 import json
 import re
+import shutil
+import tempfile
 from collections.abc import Mapping
 from functools import cache
 from html.parser import HTMLParser
@@ -365,9 +368,8 @@ HOSTILE = [
 
 @cache
 def hostile_packet() -> dict[str, Any]:
-    import tempfile
-
     folder = Path(tempfile.mkdtemp(prefix="auditlib-hostile-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     made = []
     for n, text in enumerate(HOSTILE):
         day = f"2026-03-{n % 28 + 1:02}"

@@ -114,9 +114,7 @@ def test_the_bag_is_a_bag_to_bagit(files: Mapping[str, bytes], tmp_path: Path) -
 
 def test_nothing_of_the_machine_stands_in_it(files: Mapping[str, bytes]) -> None:
     """No host, user, path, process, memory address or wall clock, in any file, parquet pages included."""
-    strange = re.compile(
-        rb"0x7f[0-9a-f]{6,}|/tmp/|/home/|/root/|/usr/|/work/|site-packages|\.py\b(?!thon)|/proc/|ipykernel_\d"
-    )
+    strange = re.compile(rb"0x7f[0-9a-f]{6,}|/(tmp|home|root|usr|work|proc)/|site-packages|\.py\b(?!thon)|ipykernel_\d")
     last = json.loads(files["data/packet.json"])["checkpoints"][0]["last_sealed_at"].encode()
     names = [name.encode() for name in (socket.gethostname(), os.environ.get("USER", "")) if len(name) > 4]
     for name, data in files.items():
@@ -508,7 +506,7 @@ def test_a_forgery_with_all_hashes_put_right_is_found(fault: str, packet: Packet
     report = packet.check()
     assert not report.ok
     assert number in fired(report), report.findings
-    if number > 2 and '"checkpoints":[{' in packet.files["data/packet.json"].decode():  # or the case would prove nothing: the shallow checks are blind to it
+    if number > 2 and b'"checkpoints":[{' in packet.files["data/packet.json"]:  # the shallow checks are blind to it
         assert not [f for f in report.findings if f.check <= 2 and f.object not in ("bag-info.txt", "data/catalogs/")]
 
 

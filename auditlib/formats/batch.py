@@ -85,7 +85,8 @@ class ParsedBatch(msgspec.Struct, frozen=True):
         MismatchError where the stored subtree hashes do not lead to the seal's `root` (hex), or are not the rows' own.
         """
         if merkle.root(self.nodes).hex() != root:
-            raise MismatchError("the stored subtree hashes do not lead to the seal's root.", where="batch", expected=root)
+            message = "the stored subtree hashes do not lead to the seal's root."
+            raise MismatchError(message, where="batch", expected=root)
         size = self.table.num_rows
         blinds = row_blinds(self.blind, size)
         leaves: list[bytes] = [b""] * size

@@ -90,7 +90,7 @@ def open_vault(url: str, *, create: bool = False) -> Vault:
                 "object storage needs boto3.", where=url, remedy="pip install 'auditlib[s3]'"
             ) from None
         return vault
-    if "://" in url and not url.startswith("file://"):
+    if not url.removeprefix("file://") or ("://" in url and not url.startswith("file://")):
         raise MalformedError(
             "no vault can be kept there.", where=url, remedy="Give a path, file:// or s3://bucket/prefix."
         )
