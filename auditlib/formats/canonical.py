@@ -115,10 +115,11 @@ def _check_string(text: str, where: str) -> str:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index]))
-        raise MalformedError(f"the key {twice[:80]!r} stands twice in one JSON object; keep one of them.")
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise MalformedError(f"the key {key[:80]!r} stands twice in one JSON object; keep one of them.")
+        found[key] = value
     return found
 
 

@@ -309,7 +309,7 @@ class _Check:
         )
         yield (
             "verdicts, entitlements, reasons and the sentences of packet.json are not worked out again here; "
-            "`auditlib packet reproduce` or the vault's reader does that"
+            "whoever can read the vault builds the packet again and compares"
         )
         yield from self._completeness(packet)
         for name in without_events(self.tables):

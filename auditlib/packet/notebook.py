@@ -142,9 +142,13 @@ def clean(notebook: Any) -> bytes:
 
 
 def _value(name: str, text: str, default: str) -> Any:
-    """A text -> the type of the default as papermill shows it (Python source): number, list, or text."""
+    """A text -> the type of the default as papermill shows it (Python source): true or false, number, list, or text."""
     if default.startswith(("[", "(")):
         return [] if text.lower() == "none" else [part for part in text.split(",") if part]
+    if default in ("True", "False"):
+        if text.lower() not in ("true", "false"):
+            raise MalformedError(f"{text!r} is neither true nor false.", where=name)
+        return text.lower() == "true"
     if text == "" or text.lower() == "none":
         return None
     try:
