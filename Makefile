@@ -27,7 +27,7 @@ demo: $(VENV)/.ready ## from the sample vault to a checked evidence packet
 test: export AUDITLIB_VAULT := $(CURDIR)/$(SAMPLE)
 test: export AUDITLIB_KEY := $(CURDIR)/$(KEY)
 test: $(VENV)/.ready ## the tests, then every notebook executed again and compared
-	$(BIN)/python -m pytest tests/
+	$(BIN)/python -m pytest -n 2 tests/
 	$(BIN)/python -m pytest --nbval notebooks/
 
 lint: $(VENV)/.ready ## style, types, and which module may import which
