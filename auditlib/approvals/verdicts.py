@@ -55,7 +55,7 @@ class Verdicts:
         """The outcome and its limits in plain words."""
         counts = self.counts()
         failed = {name: counts[name] for name in ATTRIBUTES if counts[name]}
-        parts = "; ".join(f"{name} {number:,}" for name, number in failed.items())
+        parts = "; ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in failed.items())
         tested = f"{len(self.items):,} item(s) were tested on {len(ATTRIBUTES)} attributes"
         told = [
             f"{tested}; {counts['pass']:,} passed.",
