@@ -231,6 +231,36 @@ def verify(
 
 
 @app.command()
+def copy(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="The vault to copy.")],
+    target: Annotated[str, typer.Argument(metavar="DST", help="A new directory, or s3://bucket/prefix.")],
+    key: KeysOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a vault to another place, verified on both sides; run it again to go on."""
+    from auditlib.copying import copy_vault
+    from auditlib.display import progress_bar, show_report
+    from auditlib.keyfiles import load_verifier_keys
+    from auditlib.vault import open_vault
+    from auditlib.verify import sentence
+
+    with progress_bar("copying", quiet=as_json) as progress:
+        copied = copy_vault(
+            open_vault(source),
+            open_vault(target, create=True),
+            keys=load_verifier_keys(key),
+            now=_now(),
+            progress=progress,
+        )
+    if as_json:
+        _json({"put": copied.put, "there": copied.there, **copied.report.as_json()})
+    else:
+        print(f"{copied.put:,} objects copied, {copied.there:,} were there already.")
+        show_report(copied.report, sentence(copied.report))
+    raise typer.Exit(0 if copied.report.ok else 1)
+
+
+@app.command()
 def query(
     vault: VaultArgument,
     key: KeysOption = None,

@@ -9,6 +9,7 @@ from simulator import CATALOG, KEY, Trail, records, snapshot
 from vault_suite import KEY as OBJECT
 from vault_suite import VaultSuite
 
+from auditlib.copying import copy_vault
 from auditlib.errors import MalformedError, MismatchError, UnavailableError
 from auditlib.formats import layout
 from auditlib.formats.document import Retention
@@ -174,3 +175,15 @@ def test_a_put_whose_answer_was_lost_is_finished_by_the_next_run(sealed, service
     sealed.seal(1, first=100)
     report = check(sealed.vault, deep=True)
     assert report.ok and report.events == 48
+
+
+def test_a_directory_is_copied_into_object_storage(service, bucket, tmp_path):
+    """Every object locked as long as the trail promises; the copy verifies against the directory's checkpoint."""
+    local = Trail(tmp_path)
+    local.clock = now
+    local.create(CATALOG, RETENTION).seal(2)
+    target = S3Vault(f"s3://{bucket}/copied", client=service.client("owner"))
+    done = copy_vault(local.vault, target, keys=[KEY.verifier], now=now())
+    assert done.report.ok and (done.put, done.there) == (8, 0)
+    assert copy_vault(local.vault, target, keys=[KEY.verifier], now=now()).put == 0
+    assert [severity for severity, _ in told(check(target, deep=True), 7) if severity != "info"] == []

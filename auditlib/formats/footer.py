@@ -114,19 +114,22 @@ class _Compact:
             raise MalformedError("the Parquet footer is nested too deeply.")
         fields: dict[int, Any] = {}
         number = 0
-        while head := self._byte():
-            delta, kind = head >> 4, head & 0x0F
-            number = number + delta if delta else self._zigzag()
+        while True:
+            head = self.data[self.at]
+            self.at += 1
+            if not head:
+                return fields
+            kind = head & 0x0F
+            number = number + (head >> 4) if head > 0x0F else self._zigzag()
             if number in fields:
                 raise MalformedError("a field stands twice in the Parquet footer.")
             fields[number] = kind == 1 if kind in (1, 2) else self._value(kind, depth)
-        return fields
 
     def _value(self, kind: int, depth: int) -> Any:
-        if kind in (1, 2, 3):  # booleans inside a list, and bytes, take one byte
-            return self._byte()
         if kind in (4, 5, 6):
             return self._zigzag()
+        if kind in (1, 2, 3):  # booleans inside a list, and bytes, take one byte
+            return self._byte()
         if kind == 7:
             return self._take(8)
         if kind == 8:
@@ -156,14 +159,15 @@ class _Compact:
 
     def _varint(self) -> int:
         value = shift = 0
-        while True:
-            byte = self._byte()
+        data, at = self.data, self.at
+        while (byte := data[at]) >= 0x80:
             value |= (byte & 0x7F) << shift
             shift += 7
-            if byte < 0x80:
-                return value
+            at += 1
             if shift > 63:
                 raise MalformedError("the Parquet footer holds a number past 64 bits.")
+        self.at = at + 1
+        return value | byte << shift
 
     def _zigzag(self) -> int:
         value = self._varint()
