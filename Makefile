@@ -24,11 +24,9 @@ demo: $(VENV)/.ready ## from the sample vault to a checked evidence packet
 	@echo
 	@echo "The report: open build/role-grants/data/report.html in a browser."
 
-test: export AUDITLIB_VAULT := $(CURDIR)/$(SAMPLE)
-test: export AUDITLIB_KEY := $(CURDIR)/$(KEY)
 test: $(VENV)/.ready ## the tests, then every notebook executed again and compared
 	$(BIN)/python -m pytest -n 2 tests/
-	$(BIN)/python -m pytest --nbval notebooks/
+	AUDITLIB_VAULT=$(CURDIR)/$(SAMPLE) AUDITLIB_KEY=$(CURDIR)/$(KEY) $(BIN)/python -m pytest --nbval notebooks/
 
 lint: $(VENV)/.ready ## style, types, and which module may import which
 	$(BIN)/ruff check .

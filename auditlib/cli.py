@@ -261,6 +261,32 @@ def copy(
 
 
 @app.command()
+def probe(vault: VaultArgument, as_json: JsonOption = False) -> None:
+    """Show that the retention lock holds: try, as this identity, everything that must be refused."""
+    from msgspec import to_builtins
+    from ulid import ULID
+
+    from auditlib.display import show_attempts
+    from auditlib.vault import open_vault
+    from auditlib.vault.probe import probe as probe_vault
+    from auditlib.vault.s3 import S3Vault
+
+    store = open_vault(vault)
+    if not isinstance(store, S3Vault):
+        raise MalformedError("a local directory has no lock that could be probed.", where=vault, remedy="Give s3://...")
+    attempts = probe_vault(store, str(ULID()), _now())
+    broken = [attempt for attempt in attempts if attempt.verdict == "broken"]
+    if as_json:
+        _json({"ok": not broken, "vault": vault, "attempts": [to_builtins(attempt) for attempt in attempts]})
+    else:
+        show_attempts(attempts)
+        print(
+            f"The lock held against every attempt on {vault}." if not broken else f"{len(broken)} attempt(s) broke it."
+        )
+    raise typer.Exit(1 if broken else 0)
+
+
+@app.command()
 def query(
     vault: VaultArgument,
     key: KeysOption = None,

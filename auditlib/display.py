@@ -103,6 +103,17 @@ def show_events(table: pa.Table, total: int, lag: str) -> None:
     OUT.print(Text(f"{total:,} event{'' if total == 1 else 's'}{more}. {lag}", style="dim"))
 
 
+def show_attempts(attempts: Iterable[Any]) -> None:
+    """A probe: what was tried, what the server answered, what that means."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("attempt", "the server's answer", "verdict"):
+        table.add_column(name, overflow="fold")
+    styles = {"held": "green", "broken": "bold red", "noted": "cyan"}
+    for each in attempts:
+        table.add_row(plain(each.attempt), plain(each.answer), Text(each.verdict, style=styles[each.verdict]))
+    OUT.print(table)
+
+
 def show_pairs(pairs: Iterable[tuple[str, Any]]) -> None:
     """Names and values, one a line; a value is never folded, so that a digest can be copied."""
     rows = [(name, value) for name, value in pairs]

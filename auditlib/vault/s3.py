@@ -67,7 +67,7 @@ class S3Vault:
         try:
             rules = self.client.get_object_lock_configuration(Bucket=self.bucket).get("ObjectLockConfiguration", {})
         except ClientError as error:
-            if _code(error) not in ("ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration"):
+            if error_code(error) not in ("ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration"):
                 raise self._error(error, "") from None
             rules = {}
         default = rules.get("Rule", {}).get("DefaultRetention", {})
@@ -102,9 +102,9 @@ class S3Vault:
         try:
             answer = self.client.put_object(**arguments)
         except ClientError as error:
-            if _code(error) in _TAKEN:
+            if error_code(error) in _TAKEN:
                 raise self._exists(key) from None
-            if lock and _code(error) == "InvalidRequest":
+            if lock and error_code(error) == "InvalidRequest":
                 raise MismatchError(
                     "the bucket takes no retention locks; nothing was written.",
                     where=self._where(key),
@@ -267,7 +267,7 @@ class S3Vault:
             return UnavailableError(
                 f"the storage did not answer ({type(error).__name__}).", where=where, remedy="Try again."
             )
-        code = _code(error)
+        code = error_code(error)
         if code in _MISSING:
             return MissingError("there is no such object.", where=where)
         if code == "NoSuchBucket":
@@ -283,7 +283,8 @@ class S3Vault:
         )
 
 
-def _code(error: ClientError) -> str:
+def error_code(error: ClientError) -> str:
+    """The server's error code; its status where it names none (some send empty errors)."""
     return str(error.response.get("Error", {}).get("Code") or error.response["ResponseMetadata"]["HTTPStatusCode"])
 
 
