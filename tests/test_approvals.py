@@ -455,7 +455,7 @@ def test_counts_and_sentences_agree() -> None:
     }
     assert found.exceptions["item"].tolist() == ["e3"]
     told = " ".join(found.summary_sentences())
-    assert "1 potential exception(s): approval_exists 1." in told
+    assert "1 potential exception(s): approval exists 1." in told
     assert "No leavers were given" in told
 
 
