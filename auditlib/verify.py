@@ -44,6 +44,7 @@ from auditlib.vault import Vault, open_vault
 
 MAX_FAULTS = 20  # invalid records named in one batch; the rest are counted
 _KEY_BYTES = 32
+_UNLISTED_SHOWN = 5  # actions named that no catalogue lists
 _READERS = 4  # threads that read and hash; as many batches are in memory
 
 
@@ -77,6 +78,7 @@ def verify(
     _check_batches(history, deep, executor, progress, now)
     if not deep:
         _check_counted_numbers(history)
+    _check_listed(history)
     _check_leftovers(history)
     _check_shadows(history)
     if deep:
@@ -363,6 +365,21 @@ def _check_counted_numbers(history: History) -> None:
                 f"{events} records",
                 "warning",
             )
+
+
+def _check_listed(history: History) -> None:
+    """Check 6, from the seals' counts: actions that no catalogue in force lists; they are accepted, and told."""
+    unlisted: Counter[str] = Counter()
+    for entry in history.seals:
+        catalog = history.catalog_of(entry.seal)
+        for action, events in (entry.seal.counts.actions or {}).items():
+            if catalog is not None and action not in catalog.actions:
+                unlisted[action] += events
+    if unlisted:
+        shown = ", ".join(f"{action} ({events:,})" for action, events in unlisted.most_common(_UNLISTED_SHOWN))
+        more = f" and {len(unlisted) - _UNLISTED_SHOWN:,} more" if len(unlisted) > _UNLISTED_SHOWN else ""
+        message = f"{unlisted.total():,} events are of actions that the catalogue does not list: {shown}{more}."
+        history.add(6, layout.CATALOGS, message, severity="info")
 
 
 def _check_leftovers(history: History) -> None:
