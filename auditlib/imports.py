@@ -11,12 +11,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 from ulid import ULID
 
-from auditlib.errors import MalformedError, UnavailableError
+from auditlib.errors import MalformedError
 from auditlib.formats.canonical import canonical
 from auditlib.formats.event import MAX_CONTEXT_BYTES, Actor, Event, Receipt, Record, Target, check_record, event_bytes
 from auditlib.formats.keys import VerifierKey
@@ -132,12 +132,9 @@ def _fit(context: dict[str, Any]) -> None:
         }
 
 
-def _create(path: Path) -> Any:
+def _create(path: Path) -> BinaryIO:
     if path.exists():
         raise MalformedError(
             "exists already and is not overwritten.", where=str(path), remedy="Choose another --rejects."
         )
-    try:
-        return create_rejects(path)
-    except OSError as error:
-        raise UnavailableError(f"cannot be written ({error.strerror}).", where=str(path)) from None
+    return create_rejects(path)
