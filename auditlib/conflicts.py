@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+from auditlib.announce import OWN_SOURCE
 from auditlib.formats.event import Actor, Event, Receipt, Record, Target, event_bytes
 from auditlib.formats.times import format_time
 
-OWN_SOURCE = "auditlib:sealer"  # the source of events that the sealer records itself
 PART_BYTES = 7000  # UTF-8 bytes of one part; JSON may double them within the 16 KiB of a context
 
 

@@ -6,7 +6,8 @@ The sealer, verification and the trail all start here; none of them believes mor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from auditlib.errors import AuditlibError, MalformedError, MismatchError, UnavailableError
+from auditlib.errors import AuditlibError, MalformedError, MismatchError, MissingError, UnavailableError
 from auditlib.findings import Finding, Severity
 from auditlib.formats import layout, merkle
 from auditlib.formats.catalog import MAX_CATALOG_BYTES, Catalog, parse_catalog
@@ -38,13 +39,15 @@ class History(msgspec.Struct):
     """A vault's own account, and every fault found in it."""
 
     vault: Vault
-    trusted: tuple[VerifierKey, ...] = ()
-    key_confirmed: bool = False
+    given: tuple[VerifierKey, ...] = ()  # the keys the user brought along
+    trusted: tuple[VerifierKey, ...] = ()  # given, and introduced by those; without any given, the vault's own
+    introduced: dict[VerifierKey, int] = msgspec.field(default_factory=dict)  # key: the checkpoint that introduced it
     documents: list[Document] = msgspec.field(default_factory=list)
     document_hashes: list[str] = msgspec.field(default_factory=list)
     catalogs: dict[str, Catalog] = msgspec.field(default_factory=dict)
     checkpoint: Checkpoint | None = None
     checkpoint_data: bytes = b""
+    checkpoints: list[tuple[str, Checkpoint]] = msgspec.field(default_factory=list)  # those read, greatest first
     seals: list[SealedBytes] = msgspec.field(default_factory=list)  # under the checkpoint, in order
     beyond: list[SealedBytes] = msgspec.field(default_factory=list)  # validly signed, past the checkpoint
     stored: dict[str, Stored] = msgspec.field(default_factory=dict)  # the oldest version of each object
@@ -58,6 +61,13 @@ class History(msgspec.Struct):
         if self.checkpoint:
             return self.checkpoint.origin
         return self.documents[0].origin if self.documents else ""
+
+    @property
+    def key_confirmed(self) -> bool:
+        """Whether the checkpoint taken (without one: the trail) stands on a key that came from outside."""
+        return bool(self.given) and (
+            self.checkpoint is None or any(key in self.given for key in self.checkpoint.signers)
+        )
 
     @property
     def errors(self) -> list[Finding]:
@@ -157,21 +167,23 @@ def read_history(
         else:
             history.stored[entry.key] = entry
     _read_documents(history)
-    given = tuple(keys)
-    history.key_confirmed = bool(given)
-    history.trusted = given or tuple({key: None for doc in history.documents for key in doc.verifiers})
-    checkpoints = _read_checkpoints(history, at, thorough)
+    history.given = tuple(keys)
+    history.trusted = history.given or _own_keys(history)
+    if history.given:
+        _introduce(history)
+    _read_checkpoints(history, at, thorough)
     paged = {} if thorough else _read_pages(history)
     before = len(history.findings)
     _read_seals(history, at, paged)
-    _check_root(history, checkpoints)
+    _check_root(history)
     if paged and any(finding.severity == "error" for finding in history.findings[before:]):
         # A page is believed only where it leads to the root: where it does not, the seals themselves decide.
         del history.findings[before:], history.seals[:], history.beyond[:]
         _read_seals(history, at, {})
-        _check_root(history, checkpoints)
+        _check_root(history)
         _report_pages(history, paged)
     _check_documents(history)
+    _check_signers(history)
     return history
 
 
@@ -233,6 +245,47 @@ def _read_documents(history: History) -> None:
         _read_catalog(history, document)
 
 
+def _own_keys(history: History) -> tuple[VerifierKey, ...]:
+    return tuple({key: None for document in history.documents for key in document.verifiers})
+
+
+def _introduce(history: History) -> None:
+    """Keys that a trusted one vouched for: a change of documents whose checkpoint both signed (DESIGN 4.6).
+
+    Such a key is told as introduced and not as confirmed: who stole the one could have brought in the other. A key
+    that a later document names no more is not led back in.
+    """
+    trusted, current = list(history.trusted), None
+    for earlier, later in pairwise(history.documents):
+        keys = dict.fromkeys((*earlier.verifiers, *later.verifiers))
+        size = _first_under(history, later.n) + 1
+        with suppress(MalformedError, MismatchError, MissingError):  # then nobody was introduced
+            _, note = history.read(
+                layout.checkpoint_key(size), MAX_NOTE_BYTES, partial(_sized_checkpoint, tuple(keys), size)
+            )
+            if any(key in trusted for key in note.signers):
+                current = later
+                new = [key for key in note.signers if key not in trusted]
+                history.introduced.update(dict.fromkeys(new, size))
+                trusted += new
+    if current:
+        history.introduced = {k: size for k, size in history.introduced.items() if k in current.verifiers}
+        history.trusted += tuple(history.introduced)
+
+
+def _first_under(history: History, n: int) -> int:
+    """The first seal that names trail document n or a later one, in O(log n) reads; else the number of seals."""
+    numbers = {digest: number for number, digest in enumerate(history.document_hashes)}
+
+    def reached(sequence: int) -> bool:
+        with suppress(MalformedError, MismatchError, MissingError):
+            seal = history.read(layout.seal_key(sequence), MAX_SEAL_BYTES, parse_seal)
+            return numbers.get(seal.trail, -1) >= n
+        return False
+
+    return bisect_left(range(max(_numbers(history, "seal"), default=-1) + 1), True, key=reached)
+
+
 def _numbers(history: History, kind: str) -> list[int]:
     return sorted(n for key in history.stored if (n := layout.number_of(kind, key)) is not None)
 
@@ -264,21 +317,22 @@ def _named_catalog(data: bytes, sha256: str) -> Catalog:
     return catalog
 
 
-def _read_checkpoints(history: History, at: int | None, thorough: bool) -> list[tuple[str, Checkpoint]]:
-    """The validly signed checkpoints that were read, greatest first; the first (or that of size `at`) is taken."""
-    valid: list[tuple[str, Checkpoint]] = []
+def _read_checkpoints(history: History, at: int | None, thorough: bool) -> None:
+    """Keep the validly signed checkpoints, greatest first; the first (or that of size `at`) is taken."""
+    signing = history.trusted  # once the newest is taken, keys since retired may have signed those before
     for size in reversed(_numbers(history, "checkpoint")):
         if at is not None and size > at:
             continue
         key = layout.checkpoint_key(size)
         try:
-            data, checkpoint = history.read(key, MAX_NOTE_BYTES, partial(_sized_checkpoint, history.trusted, size))
+            data, checkpoint = history.read(key, MAX_NOTE_BYTES, partial(_sized_checkpoint, signing, size))
         except AuditlibError as error:
             history.add_error(0, key, error)
             continue
-        valid.append((key, checkpoint))
+        history.checkpoints.append((key, checkpoint))
         if history.checkpoint is None and (at is None or size == at):
             history.checkpoint, history.checkpoint_data = checkpoint, data
+            signing = tuple(dict.fromkeys((*history.trusted, *_own_keys(history))))
         if not thorough:
             break
     if at is not None and history.checkpoint is None:
@@ -295,7 +349,6 @@ def _read_checkpoints(history: History, at: int | None, thorough: bool) -> list[
             "none",
             "error" if sealed or (history.key_confirmed and not _keys_fit(history)) else "warning",
         )
-    return valid
 
 
 def _sized_checkpoint(trusted: tuple[VerifierKey, ...], size: int, data: bytes) -> tuple[bytes, Checkpoint]:
@@ -442,6 +495,26 @@ def _check_documents(history: History) -> None:
             )
 
 
+def _check_signers(history: History) -> None:
+    """Check 0 once the seals are known: a key signs while a document in force names it, not after it retired."""
+    changes: list[tuple[int, Document]] = []  # (the size from which it is in force, document)
+    for size, entry in enumerate(history.seals, 1):
+        document = history.document_of(entry.seal)
+        if document and (not changes or changes[-1][1] != document):
+            changes.append((size, document))
+    for key, checkpoint in history.checkpoints:
+        place = bisect_left(changes, checkpoint.size + 1, key=lambda change: change[0]) - 1
+        if place < 0:
+            continue  # its seals are missing, and were reported
+        size, document = changes[place]
+        allowed = set(document.verifiers)
+        if size == checkpoint.size and place:
+            allowed |= set(changes[place - 1][1].verifiers)  # the change itself is signed by a key of the one before
+        if not allowed & set(checkpoint.signers):
+            message = "the checkpoint is signed by a key that the trail document then in force does not name."
+            history.add(0, key, message, " or ".join(document.keys), ", ".join(map(str, checkpoint.signers)))
+
+
 def _read_beyond(history: History, sequence: int) -> None:
     key = layout.seal_key(sequence)
     entry = _read_seal(history, sequence)
@@ -465,12 +538,12 @@ def _read_beyond(history: History, sequence: int) -> None:
     )
 
 
-def _check_root(history: History, checkpoints: Sequence[tuple[str, Checkpoint]]) -> None:
+def _check_root(history: History) -> None:
     """Check 4 for the checkpoint taken, check 1 for every other that was read; one pass over the leaves."""
     if history.checkpoint is None:
         return
     wanted: dict[int, list[tuple[str, Checkpoint]]] = {}
-    for key, checkpoint in checkpoints:
+    for key, checkpoint in history.checkpoints:
         wanted.setdefault(checkpoint.size, []).append((key, checkpoint))
     frontier = merkle.Frontier()
     whole = len(history.seals) == history.checkpoint.size

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
-from ulid import ULID
 
+from auditlib.announce import own_record
 from auditlib.errors import MalformedError
 from auditlib.formats.canonical import canonical
-from auditlib.formats.event import MAX_CONTEXT_BYTES, Actor, Event, Receipt, Record, Target, check_record, event_bytes
+from auditlib.formats.event import MAX_CONTEXT_BYTES, Actor, Receipt, Record, Target, event_bytes
 from auditlib.formats.keys import VerifierKey
 from auditlib.formats.times import format_time
 from auditlib.sealer import Added, Sealer
@@ -55,7 +55,7 @@ def import_files(
     """
     items = reader(log_format)(paths, progress=progress)
     outcome = Imported([])
-    check_record(_import_record(log_format, outcome, who, key, now()))  # a name that is none must not stop it midway
+    _import_record(log_format, outcome, who, key, now())  # a name that is none must not stop it midway
     waiting: list[Record] = []
     with ExitStack() as stack:
         sink = stack.enter_context(_create(rejects)) if rejects else None
@@ -108,16 +108,8 @@ def _import_record(log_format: str, outcome: Imported, who: str, key: VerifierKe
         "repeats": outcome.added.repeats,
     }
     _fit(context)
-    event = Event(
-        action="audit.import",
-        actor=Actor(who, None, "user"),
-        context=context,
-        event_id=str(ULID.from_timestamp(now / 1_000_000)),
-        occurred_at=format_time(now),
-        outcome="success",
-        target=Target(key.name, "trail"),
-    )
-    return Record(event, Receipt(format_time(now), IMPORT_SOURCE, None))
+    actor, target = Actor(who, None, "user"), Target(key.name, "trail")
+    return own_record("audit.import", actor, target, context, now, source=IMPORT_SOURCE)
 
 
 def _fit(context: dict[str, Any]) -> None:

@@ -34,8 +34,13 @@ class Locking(Protocol):
         """The lock of one object version."""
 
 
-def check_locks(history: History, now: int, progress: Callable[[int, int], None] | None = None) -> None:
-    """Ask the storage for the lock of every object that was read, and of the bucket; faults become findings."""
+def check_locks(
+    history: History, now: int, expiring: int = EXPIRING, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Ask the storage for the lock of every object that was read, and of the bucket; faults become findings.
+
+    `expiring` is in microseconds: locks that end within it are named.
+    """
     vault, document = history.vault, history.document
     if not isinstance(vault, Locking) or document is None:
         return
@@ -48,7 +53,9 @@ def check_locks(history: History, now: int, progress: Callable[[int, int], None]
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         locks = pool.map(lambda entry: vault.lock_of(entry.key, history.version_of(entry.key)), stored)
         for done, (entry, lock) in enumerate(zip(stored, locks, strict=True), 1):
-            for severity, message, expected, found in _faults(entry, lock, document.retention, ends, newest, now):
+            for severity, message, expected, found in _faults(
+                entry, lock, document.retention, ends, newest, now, expiring
+            ):
                 faults.setdefault((severity, message), []).append((entry, expected, found))
             if progress:
                 progress(done, len(stored))
@@ -79,7 +86,7 @@ def _check_bucket(history: History, protection: Protection, retention: Retention
 
 
 def _faults(
-    entry: Stored, lock: Lock | None, retention: Retention, ends: dict[str, int], newest: int, now: int
+    entry: Stored, lock: Lock | None, retention: Retention, ends: dict[str, int], newest: int, now: int, expiring: int
 ) -> Iterator[tuple[Severity, str, str, str]]:
     promised = ends.get(entry.key, newest)
     wanted = f"{retention.mode} until {moment(promised)}"
@@ -96,7 +103,7 @@ def _faults(
         else:
             message = "the lock ends before the newest batch's, and must be lengthened before it ends."
             yield "info", message, wanted, found
-    elif lock.until - now < EXPIRING < retention.days * DAY:
-        yield "warning", f"the lock ends within {EXPIRING // DAY} days.", wanted, found
+    elif lock.until - now < expiring < retention.days * DAY:
+        yield "warning", f"the lock ends within {expiring // DAY} days.", wanted, found
     if lock.hold:
         yield "info", "the object is under a legal hold.", "", found

@@ -29,7 +29,14 @@ from auditlib.formats.batch import EncodedBatch, encode_batch, parse_batch
 from auditlib.formats.catalog import Catalog
 from auditlib.formats.checkpoint import MAX_NOTE_BYTES, Checkpoint, sign_checkpoint
 from auditlib.formats.columns import BLIND_BYTES, SCHEMA, faults, record_at, table_of
-from auditlib.formats.document import DOCUMENT_FORMAT, Document, Retention, check_retention, document_bytes
+from auditlib.formats.document import (
+    DOCUMENT_FORMAT,
+    Document,
+    Retention,
+    check_retention,
+    document_bytes,
+    document_hash,
+)
 from auditlib.formats.event import (
     RECORD_SCHEMA,
     Event,
@@ -101,14 +108,15 @@ def open_sealer(
     now: Callable[[], int],
     random: Callable[[int], bytes] = secrets.token_bytes,
     max_events: int = DEFAULT_MAX_EVENTS,
+    amending: Sequence[SigningKey] | None = None,
 ) -> Iterator[Sealer]:
     """The one sealer at work on this vault: takes the lock, checks the history, finishes what a crash left.
 
-    `now` gives microseconds since 1970 UTC. Raises MismatchError, and writes nothing, where the history has any fault
+    `now` gives microseconds since 1970 UTC. `amending`, for `Sealer.amend`, are the keys that come into force. Raises MismatchError, and writes nothing, where the history has any fault
     or is not an extension of the last checkpoint this sealer signed.
     """
     with state.lock():
-        sealer = Sealer(vault, key, state, now=now, random=random, max_events=max_events)
+        sealer = Sealer(vault, key, state, now=now, random=random, max_events=max_events, amending=amending)
         try:
             yield sealer
         finally:
@@ -127,8 +135,10 @@ class Sealer:
         now: Callable[[], int],
         random: Callable[[int], bytes],
         max_events: int,
+        amending: Sequence[SigningKey] | None,
     ) -> None:
         self._vault, self._key, self._state = vault, key, state
+        self._amending = amending
         self._now, self._random, self._max_events = now, random, max_events
         if not 1 <= max_events <= MAX_BATCH_EVENTS:
             raise MalformedError(f"{max_events:,} events a batch is outside 1 to {MAX_BATCH_EVENTS:,}.")
@@ -136,11 +146,9 @@ class Sealer:
         self._seals: list[SealedBytes] = []
         self._waiting: pa.Table = SCHEMA.empty_table()
         self._waiting_rows: dict[tuple[str, str], int] = {}
+        self._next_cosigners: tuple[SigningKey, ...] = ()
         history = self._checked_history()
-        self._document = history.document_hashes[0]
-        if history.seals or history.beyond:
-            self._document = [*history.seals, *history.beyond][-1].seal.trail
-        self._retention = history.documents[history.document_hashes.index(self._document)].retention
+        self.document = self._in_force(history)
         self._unfinished = False
         self.catalog = self._catalog_in_force(history)
         for entry in [*history.seals, *history.beyond]:
@@ -150,7 +158,7 @@ class Sealer:
         try:
             self._index_batches()
             if history.beyond:
-                self._sign()
+                self._sign(self._cosigners(history))
             self._write_pages(history)
         except BaseException:
             self.close()
@@ -202,6 +210,29 @@ class Sealer:
         while self._waiting.num_rows:
             self._seal_waiting(most)
 
+    def amend(self, document: Document, closing: Record, catalog: Catalog | None = None) -> None:
+        """Put trail document n+1 in force: the batch that ends with the `closing` record is the first to name it.
+
+        Keys that it names anew sign the checkpoint over that batch too; they are those that the sealer was opened with
+        (`amending`). A crash on the way is finished by the same call again. Raises MalformedError, and writes nothing,
+        where the document does not follow the one in force.
+        """
+        if document.n != self.document.n + 1 or document.previous != self._document_hash:
+            raise MalformedError(
+                "the trail document does not follow the one in force.", where=layout.trail_key(document.n)
+            )
+        if self._amending is None or {str(key.verifier) for key in self._amending} != _new_keys(
+            self.document, document
+        ):
+            raise MalformedError("every key that comes into force signs too.", where=layout.trail_key(document.n))
+        self.flush()
+        if catalog is not None:
+            self._put(layout.catalog_key(catalog.sha256), catalog.data)
+        self._put(layout.trail_key(document.n), document_bytes(document))
+        self.document, self.catalog = document, catalog or self.catalog
+        self._next_cosigners = tuple(self._amending)
+        self.flush(closing)
+
     # --- opening ---------------------------------------------------------------------------------------------
 
     def _checked_history(self) -> History:
@@ -216,12 +247,21 @@ class Sealer:
             raise MalformedError(
                 f"the key is of {self._key.name}, the trail of {history.origin}.", where=self._vault.url
             )
-        if not any(self._key.verifier in document.verifiers for document in history.documents):
-            raise MalformedError(f"the trail does not name the key {self._key.verifier}.", where=self._vault.url)
-        current = history.document or history.documents[0]
+        current = self._in_force(history)
+        if self._key.verifier not in {
+            key for document in (current, *self._before(history)) for key in document.verifiers
+        }:
+            raise MalformedError(
+                f"the trail does not name the key {self._key.verifier}, or it was retired.", where=self._vault.url
+            )
         for document in history.documents:
-            if document.n > current.n:
-                history.add(4, layout.trail_key(document.n), "a trail document that no seal names was planted here.")
+            if document.n > current.n and self._amending is None:
+                history.add(
+                    4,
+                    layout.trail_key(document.n),
+                    "no seal names this trail document: a change of keys or catalogue was not finished (run that command "
+                    "again), or it was planted here.",
+                )
         for number, entry in enumerate(history.beyond, len(history.seals)):
             self._check_own(history, entry, number)
         self._check_memory(history)
@@ -235,6 +275,33 @@ class Sealer:
                 found=worst.found,
             )
         return history
+
+    def _in_force(self, history: History) -> Document:
+        """The trail document that the last seal names, signed over or not; before any seal the first."""
+        found = history.document or history.documents[0]
+        for entry in history.beyond[-1:]:
+            found = history.document_of(entry.seal) or found
+        return found
+
+    def _before(self, history: History) -> Sequence[Document]:
+        """The document before the one in force, where the very last seal put that in force and no checkpoint is over it."""
+        below = history.document_of(history.seals[-1].seal) if history.seals and history.beyond else None
+        return [below] if below else []
+
+    def _cosigners(self, history: History) -> Sequence[SigningKey]:
+        """Who must sign the checkpoint that a crash kept from being written, besides this key."""
+        wanted = {name for before in self._before(history) for name in _new_keys(before, self.document)}
+        wanted -= {str(self._key.verifier)}
+        keys = {str(key.verifier): key for key in self._amending or ()}
+        if not wanted <= set(keys):
+            raise MismatchError(
+                "a change of keys was not finished: the checkpoint over it needs the signatures of both keys.",
+                where=self._vault.url,
+                remedy="Nothing was written. Run `auditlib key rotate` again, with the same keys.",
+                expected=", ".join(sorted(wanted)),
+                found=str(self._key.verifier),
+            )
+        return [keys[name] for name in sorted(wanted)]
 
     def _check_own(self, history: History, entry: SealedBytes, number: int) -> None:
         """A seal past the checkpoint is adopted only if it goes on where the chain ends and its batch fits."""
@@ -262,7 +329,7 @@ class Sealer:
             history.findings.insert(0, _memory_finding(last, len(leaves)))
 
     def _catalog_in_force(self, history: History) -> Catalog:
-        catalog = history.catalogs.get((history.document or history.documents[0]).catalog)
+        catalog = history.catalogs.get(self.document.catalog)
         if catalog is None:
             raise MismatchError("the catalogue in force cannot be read.", where=self._vault.url)
         return catalog
@@ -374,7 +441,8 @@ class Sealer:
         self._put(layout.seal_key(number), data)  # the commit point
         self._tree.append(merkle.leaf_hash(data))
         self._seals.append(SealedBytes(seal, data))
-        self._sign()
+        cosigners, self._next_cosigners = self._next_cosigners, ()
+        self._sign(cosigners)
         self._ids.add(number, seal_hash(data), table)
         if self.size % layout.PAGE == 0:
             self._write_page(number // layout.PAGE)
@@ -393,12 +461,16 @@ class Sealer:
             sequence=number,
             signature="",
             sources=encoded.sources,
-            trail=self._document,
+            trail=self._document_hash,
         )
 
-    def _sign(self) -> None:
+    @property
+    def _document_hash(self) -> str:
+        return document_hash(document_bytes(self.document))
+
+    def _sign(self, cosigners: Sequence[SigningKey]) -> None:
         """Sign the checkpoint over all seals: remembered first, then put, then read back."""
-        note = sign_checkpoint(self._key.name, self.size, self._tree.root(), [self._key])
+        note = sign_checkpoint(self._key.name, self.size, self._tree.root(), [self._key, *cosigners])
         self._state.remember(note)
         key = layout.checkpoint_key(self.size)
         self._put(key, note)
@@ -411,7 +483,8 @@ class Sealer:
 
     def _put(self, key: str, data: bytes) -> None:
         """Under the lock that the trail document in force promises."""
-        _put_same(self._vault, key, data, Lock(self._retention.mode, self._now() + self._retention.days * DAY))
+        retention = self.document.retention
+        _put_same(self._vault, key, data, Lock(retention.mode, self._now() + retention.days * DAY))
 
 
 def _put_same(vault: Vault, key: str, data: bytes, lock: Lock) -> None:
@@ -427,6 +500,10 @@ def _put_same(vault: Vault, key: str, data: bytes, lock: Lock) -> None:
                 expected=hashlib.sha256(data).hexdigest(),
                 found="other bytes",
             ) from None
+
+
+def _new_keys(before: Document, after: Document) -> set[str]:
+    return set(after.keys) - set(before.keys)
 
 
 def _memory_finding(last: Checkpoint, size: int) -> Finding:

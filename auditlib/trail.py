@@ -37,6 +37,7 @@ from auditlib.history import History, read_history
 from auditlib.keyfiles import load_verifier_keys
 from auditlib.query import Filter, Moment, Values, Where, build_filter
 from auditlib.vault import open_vault
+from auditlib.vault.cache import batch_cache
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,7 +99,7 @@ class Trail:
         self.checkpoint: Checkpoint = history.checkpoint
         self.catalog = catalog
         self.seals: list[Seal] = [entry.seal for entry in history.seals]
-        self.files = VerifiedFiles(history.vault)
+        self.files = VerifiedFiles(history.vault, batch_cache(history.vault))
         self._database: duckdb.DuckDBPyConnection | None = None
 
     @property
@@ -126,7 +127,7 @@ class Trail:
         """Make all the numbered checks now; see `auditlib.verify`."""
         return verification.verify(
             self.history.vault,
-            keys=self.history.trusted if self.history.key_confirmed else (),
+            keys=self.history.given,
             deep=deep,
             against=[("the checkpoint this trail was opened at", self.checkpoint)],
             now=time.time_ns() // 1000,

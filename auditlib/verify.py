@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from auditlib import pipeline
+from auditlib.announce import Announced, announced
 from auditlib.errors import AuditlibError, MissingError, UnavailableError
 from auditlib.findings import NO_ANCHOR, Finding, Report, duration, sorted_findings
 from auditlib.formats import layout, merkle
@@ -39,7 +40,7 @@ from auditlib.formats.keys import VerifierKey
 from auditlib.formats.seal import MAX_BATCH_BYTES, Seal
 from auditlib.formats.times import DAY, format_time, parse_time
 from auditlib.history import History, check_extends, read_history
-from auditlib.locks import check_locks
+from auditlib.locks import EXPIRING, check_locks
 from auditlib.vault import Vault, open_vault
 
 MAX_FAULTS = 20  # invalid records named in one batch; the rest are counted
@@ -65,24 +66,29 @@ def verify(
     now: int,
     executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
+    lock_progress: Callable[[int, int], None] | None = None,
+    expiring: int = EXPIRING,
 ) -> Report:
     """Make every check that can be made and report every fault.
 
     `keys` are the verifier keys the user trusts; without any, the vault's own are used and said to be unconfirmed.
     `against` are older checkpoints (name, checkpoint) from outside. `deep` reads every record. `now` is microseconds
-    since 1970 UTC. `progress(done, total)` counts bytes of batches. Raises UnavailableError alone.
+    since 1970 UTC. `progress(done, total)` counts bytes of batches, `lock_progress` objects whose lock was asked for.
+    Locks that end within `expiring` microseconds are named. Raises UnavailableError alone.
     """
     history = read_history(vault, keys, thorough=True)
     for name, older in against:
         check_extends(history, older, name)
-    _check_batches(history, deep, executor, progress, now)
+    said = announced(history)
+    _check_batches(history, said, deep, executor, progress, now)
+    _check_compromised(history, said)
     if not deep:
         _check_counted_numbers(history)
     _check_listed(history)
     _check_leftovers(history)
     _check_shadows(history)
     if deep:
-        check_locks(history, now)
+        check_locks(history, now, expiring, lock_progress)
     last = history.seals[-1].seal.sealed_at if history.seals else None
     return Report(
         vault=vault.url,
@@ -95,7 +101,7 @@ def verify(
         verified_at=format_time(now),
         deep=deep,
         findings=sorted_findings(history.findings),
-        unchecked=tuple(_unchecked(history, deep, against)),
+        unchecked=tuple(_unchecked(history, said, deep, against)),
     )
 
 
@@ -258,6 +264,7 @@ def _missing_batch(seal: Seal) -> Finding:
 
 def _check_batches(
     history: History,
+    said: Announced,
     deep: bool,
     executor: Executor | None,
     progress: Callable[[int, int], None] | None,
@@ -268,7 +275,7 @@ def _check_batches(
     total, done = sum(seal.batch.size for seal in seals), 0
     results: list[BatchResult] = []
     for seal, result in zip(seals, _results(history, seals, key, deep, executor), strict=True):
-        results.append(_expire(result, seal, history, now))
+        results.append(_expire(result, seal, history, said, now))
         history.findings.extend(result.findings)
         done += seal.batch.size
         if progress:
@@ -299,12 +306,16 @@ def _results(
     yield from executor.map(_work, urls, versions, seals, catalogs, keys, deeps)
 
 
-def _expire(result: BatchResult, seal: Seal, history: History, now: int) -> BatchResult:
-    """A batch that is gone after its own lock ended is expired (information), not missing (DESIGN 4.6)."""
+def _expire(result: BatchResult, seal: Seal, history: History, said: Announced, now: int) -> BatchResult:
+    """A batch that is gone after its own lock ended is expired (information), not missing (DESIGN 4.6).
+
+    Its lock ended when the trail document in force promised, or later where a sealed `vault.extend` lengthened it.
+    """
     document = history.document_of(seal)
     if document and result.findings == [_missing_batch(seal)]:
         # Not before the last record either: who signs a seal could date it back to be rid of its batch.
         ends = max(parse_time(seal.sealed_at), parse_time(seal.recorded[1])) + document.retention.days * DAY
+        ends = max([ends, *(until for sequence, until in said.extended if sequence > seal.sequence)])
         if ends < now:
             message = f"the batch has expired: its retention ended at {format_time(ends)}."
             result.findings[:] = [Finding(5, "info", seal.batch.object, message, "", "no object")]
@@ -450,7 +461,28 @@ def _check_pages(history: History) -> None:
             )
 
 
-def _unchecked(history: History, deep: bool, against: Sequence[tuple[str, Checkpoint]]) -> Iterator[str]:
+def _check_compromised(history: History, said: Announced) -> None:
+    """Check 0: checkpoints signed by a key after the time from which the trail itself says it was not safe."""
+    times = [parse_time(entry.seal.sealed_at) for entry in history.seals]
+    for name, since in said.compromised:
+        sizes = sorted(
+            checkpoint.size
+            for _, checkpoint in history.checkpoints
+            if name in map(str, checkpoint.signers) and 0 < checkpoint.size <= len(times)
+            if times[checkpoint.size - 1] >= since
+        )
+        if sizes:
+            named = f"{sizes[0]:,} to {sizes[-1]:,}" if len(sizes) > 1 else f"{sizes[0]:,}"
+            message = (
+                f"{len(sizes):,} checkpoint(s), of sizes {named}, were signed by the key {name} after "
+                f"{format_time(since)}, since when it is stated to be compromised: what they cover needs an anchor from elsewhere."
+            )
+            history.add(0, layout.checkpoint_key(sizes[0]), message, "", name, "warning")
+
+
+def _unchecked(
+    history: History, said: Announced, deep: bool, against: Sequence[tuple[str, Checkpoint]]
+) -> Iterator[str]:
     if against:
         size = max(older.size for _, older in against)
         yield f"the outside anchor covers the first {size:,} seals: past it, {NO_ANCHOR.partition(': ')[2]}"
@@ -458,10 +490,21 @@ def _unchecked(history: History, deep: bool, against: Sequence[tuple[str, Checkp
         yield NO_ANCHOR
     if not history.key_confirmed:
         for key in history.checkpoint.signers if history.checkpoint else history.trusted:
+            if key in history.introduced:
+                yield (
+                    f"the key {key} was introduced by a key you gave, with checkpoint {history.introduced[key]:,}; it "
+                    "is not confirmed: compare it with what the company gave you by another way (--key)"
+                )
+                continue
             yield (
                 f"the key {key} was found in the vault and is not confirmed: compare it with what the "
                 "company gave you by another way (--key)"
             )
+    for origin, older, root in said.continues:
+        yield (
+            f"unproven continuity: this trail says that it goes on from {origin} at checkpoint {older}, root {root}; "
+            "hold that against the other trail"
+        )
     if not deep:
         yield "6: the records inside the batches; use --deep"
         yield "9: silences, clock skew and late arrivals; use --deep"

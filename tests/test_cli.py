@@ -483,7 +483,7 @@ def test_an_account_without_a_name_can_import(run, fresh, tmp_path, monkeypatch)
     def nameless():
         raise KeyError("getpwuid(): uid not found")
 
-    monkeypatch.setattr(cli.getpass, "getuser", nameless)
+    monkeypatch.setattr(cli.common.getpass, "getuser", nameless)
     vault, options = fresh
     (tmp_path / "log.json").write_text(json.dumps({"Records": [cloudtrail(1)]}))
     assert run("import", "cloudtrail", tmp_path / "log.json", *options).code == 0

@@ -84,6 +84,50 @@ class S3Vault:
         protection = self.protection
         return protection.versioning and protection.locking
 
+    def prepare(self, mode: str, days: int) -> str:
+        """Make the bucket, with versions, Object Lock and a default retention, or check that it has them.
+
+        Returns what was done or found. MalformedError where the bucket is there without Object Lock: nothing that is
+        stored in it before could be trusted, and other things in it would be locked too.
+        """
+        try:
+            self.client.head_bucket(Bucket=self.bucket)
+        except ClientError as error:
+            if error_code(error) not in ("404", "NoSuchBucket", "NotFound"):
+                raise self._error(error, "") from None
+        except BotoCoreError as error:
+            raise self._error(error, "") from None
+        else:
+            found = self.protection
+            if not (found.versioning and found.locking):
+                raise MalformedError(
+                    "the bucket is there, and has no Object Lock; nothing was written.",
+                    where=self.url,
+                    remedy="Name a bucket that is not there yet: it is made with Object Lock.",
+                )
+            default = f"{found.default_mode} for {found.default_days:,} days" if found.default_mode else "nothing"
+            return f"bucket {self.bucket} was there: versions, Object Lock, by default it locks {default}."
+        region = self.client.meta.region_name
+        place = {} if region in (None, "", "us-east-1") else {"LocationConstraint": region}
+        extra = {"CreateBucketConfiguration": place} if place else {}
+        self._call("", lambda: self.client.create_bucket(Bucket=self.bucket, ObjectLockEnabledForBucket=True, **extra))
+        rule = {"DefaultRetention": {"Mode": mode, "Days": days}}
+        self._call(
+            "",
+            lambda: self.client.put_object_lock_configuration(
+                Bucket=self.bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+            ),
+        )
+        if not self.lock_enforced:
+            raise MismatchError(
+                "the server made the bucket without versions or Object Lock.",
+                where=self.url,
+                remedy="This storage cannot hold a vault.",
+                expected="both enabled",
+                found=str(self.protection),
+            )
+        return f"bucket {self.bucket} was made: versions, Object Lock, by default {mode} for {days:,} days."
+
     def put(self, key: str, data: bytes, lock: Lock | None = None) -> None:
         """See Vault.put. Asks for the condition "not there yet" and does not rely on it: not all servers honour it."""
         if len(data) > MAX_PUT_BYTES:

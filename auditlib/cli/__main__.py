@@ -1,0 +1,5 @@
+"""`python -m auditlib.cli`."""
+
+from auditlib.cli import main
+
+main()

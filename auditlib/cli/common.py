@@ -1,0 +1,80 @@
+"""What every command shares: its options, and how it speaks."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from auditlib.errors import MalformedError
+
+SHOWN_ROWS = 50  # rows of a table for people
+
+VaultArgument = Annotated[
+    str, typer.Argument(envvar="AUDITLIB_VAULT", help="The vault: a path, file:// or s3://bucket/prefix.")
+]
+VaultOption = Annotated[
+    str, typer.Option("--vault", envvar="AUDITLIB_VAULT", help="The vault: a path, file:// or s3://bucket/prefix.")
+]
+KeysOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key",
+        envvar="AUDITLIB_KEY",
+        help="A verifier key you trust, or a file of them; without it the vault's own is used, unconfirmed.",
+    ),
+]
+SigningOption = Annotated[Path, typer.Option("--key", envvar="AUDITLIB_SIGNING_KEY", help="The sealer's .key file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs, with stable keys.")]
+
+
+def account() -> str:
+    """Who runs this: the account's name, or its number where it has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid:{os.getuid()}"
+
+
+def now() -> int:
+    """Microseconds since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+def say(text: str) -> None:
+    """A sentence for people, on standard error."""
+    print(text, file=sys.stderr)
+
+
+def show_json(value: Any) -> None:
+    """JSON for programs, on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def pair(text: str) -> tuple[str, str]:
+    """NAME=VALUE -> the two."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise MalformedError(f"{text!r} is not NAME=VALUE.")
+    return name, value
+
+
+def actions_of(extension: Path | None) -> Any:
+    """The built-in catalogue, with the user's own file of actions added."""
+    from auditlib.formats.catalog import extend_catalog, parse_catalog
+
+    base = parse_catalog(Path(__file__).parents[1].joinpath("catalog.toml").read_bytes())
+    if extension is None:
+        return base
+    try:
+        return extend_catalog(base, extension.read_bytes())
+    except OSError as error:
+        raise MalformedError(f"cannot be read ({error.strerror}).", where=str(extension)) from None
+    except MalformedError as error:
+        raise error.at(str(extension)) from None
