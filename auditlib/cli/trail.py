@@ -243,6 +243,7 @@ def verify(
             now=now(),
             executor=executor,
             progress=progress,
+            lock_progress=progress,
             expiring=expiring * DAY,
         )
     if as_json:
