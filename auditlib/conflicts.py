@@ -1,11 +1,14 @@
-"""An id that came with another body: the refused record becomes sealed `audit.conflict` events; neither body is lost.
+"""What the sealer cannot seal as it came becomes events that tell of it; no body is lost.
+
+An id that came with another body:
 
     {"action":"audit.conflict","context":{"event_id":"e-17","first_sha256":"...","part":1,"parts":1,
      "refused":"<the refused event's canonical JSON>","second_sha256":"...","source":"billing-api/7f3a",
      "source_seq":17},"outcome":"denied",...}
 
-A body too long for one context goes on in the next part. The events' ids are made from the two hashes, so that the
-same conflict, met again, is the same event.
+A record that the catalogue in force refuses, though the collector's took it, becomes `audit.refused` in the same way.
+A body too long for one context goes on in the next part. The events' ids are made from the hashes, so that the same
+conflict or refusal, met again, is the same event.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from auditlib.announce import OWN_SOURCE
 from auditlib.formats.event import Actor, Event, Receipt, Record, Target, event_bytes
 from auditlib.formats.times import format_time
 
+MAX_REASON_CHARS = 400  # characters of a reason
 PART_BYTES = 7000  # UTF-8 bytes of one part; JSON may double them within the 16 KiB of a context
 
 
@@ -47,6 +51,38 @@ def conflict_records(first: Event, second: Record, now: int) -> list[Record]:
                 target=Target(event_id, "event"),
             ),
             Receipt(moment, OWN_SOURCE, None),
+        )
+        for number, part in enumerate(parts, 1)
+    ]
+
+
+def refused_records(record: Record, reason: str) -> list[Record]:
+    """The events that tell of a record which the catalogue in force refuses; they bear its own recorded_at."""
+    body, receipt = event_bytes(record.event), record.receipt
+    digest = sha256(body).hexdigest()
+    name = sha256("\n".join([receipt.source, record.event.event_id, digest]).encode()).hexdigest()[:32]
+    parts = _parts(body)
+    return [
+        Record(
+            Event(
+                action="audit.refused",
+                actor=Actor(OWN_SOURCE, None, "system"),
+                context={
+                    "event_id": record.event.event_id,
+                    "part": number,
+                    "parts": len(parts),
+                    "reason": reason[:MAX_REASON_CHARS],
+                    "refused": part,
+                    "sha256": digest,
+                    "source": receipt.source,
+                    "source_seq": receipt.source_seq,
+                },
+                event_id=f"refused-{name}-{number}",
+                occurred_at=receipt.recorded_at,
+                outcome="failure",
+                target=Target(record.event.event_id, "event"),
+            ),
+            Receipt(receipt.recorded_at, OWN_SOURCE, None),
         )
         for number, part in enumerate(parts, 1)
     ]

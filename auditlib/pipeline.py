@@ -7,6 +7,7 @@ that the work can be spread and little is kept.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -23,10 +24,20 @@ SILENCE = 4 * 3600 * SECOND  # microseconds without a record of a source before 
 AHEAD = 60 * SECOND  # microseconds by which occurred_at may pass recorded_at before a clock is called ahead
 LATE = DAY  # microseconds from occurred_at to recorded_at before an arrival is called late
 HEARTBEAT = "audit.heartbeat"
-UNPACED = ("import:", "auditlib:")  # sources without a rhythm of their own: imports, and the pipeline itself
+OWN = "auditlib:"  # sources of the pipeline itself
+UNPACED = ("import:", OWN)  # without a rhythm of their own, unless they send heartbeats as the sealer does
+REFUSING = ("audit.conflict", "audit.refused")  # their context names the source and number of what was refused
 _SHOWN = 5  # silences, numbers and ids named in one sentence
 
 Runs = list[tuple[int, int]]
+
+
+class _Refused(msgspec.Struct):
+    source: str
+    source_seq: int | None = None
+
+
+_refused = msgspec.json.Decoder(_Refused)
 
 
 class SourcePulse(msgspec.Struct):
@@ -70,7 +81,23 @@ def observe(table: pa.Table) -> Pulse:
             joined.heartbeats = sum(found[source].heartbeats for source in names if source_name(source) == name)
         joined.first, joined.last = int(times[0]), int(times[-1])
         joined.silences = _silences(times)
+    _add_refused(found, table, recorded)
     return found
+
+
+def _add_refused(found: Pulse, table: pa.Table, recorded: Any) -> None:
+    """Numbers of records that arrived and were refused: they are not lost, and their source was alive."""
+    rows = pc.indices_nonzero(pc.is_in(table.column("action"), value_set=pa.array(REFUSING))).to_pylist()
+    for row in rows:
+        if not table.column("source")[row].as_py().startswith(OWN):
+            continue
+        with suppress(msgspec.MsgspecError):
+            refused = _refused.decode(table.column("context")[row].as_py())
+            moment = int(recorded[row])
+            pulse = found.setdefault(refused.source, _empty(moment))
+            pulse.first, pulse.last = min(pulse.first, moment), max(pulse.last, moment)
+            if refused.source_seq is not None:
+                pulse.numbers = _merge_runs([*pulse.numbers, (refused.source_seq, refused.source_seq)])[0]
 
 
 def stated(seal: Seal) -> Pulse:
@@ -112,7 +139,7 @@ def judge(pulses: Iterable[Pulse]) -> list[Finding]:
             before = joined.get(source)
             joined[source] = part if before is None else _join(before, part)
     findings: list[Finding] = []
-    paced = {source for source in joined if not source.startswith(UNPACED)}
+    paced = {source for source, seen in joined.items() if seen.heartbeats > 1 or not source.startswith(UNPACED)}
     for source, seen in sorted(joined.items()):
         if source in paced and source == source_name(source) and seen.silences:
             findings.append(_silent(source, seen))
@@ -234,5 +261,5 @@ def _silences(times: Any) -> Runs:
     return list(zip(times[long].tolist(), times[long + 1].tolist(), strict=True))
 
 
-def _empty() -> SourcePulse:
-    return SourcePulse(0, 0, [], 0, [], 0, 0, 0, None, 0, 0, [])
+def _empty(moment: int = 0) -> SourcePulse:
+    return SourcePulse(moment, moment, [], 0, [], 0, 0, 0, None, 0, 0, [])

@@ -16,6 +16,7 @@ import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -100,7 +101,14 @@ def create_trail(vault: Vault, key: SigningKey, retention: Retention, catalog: C
 
 
 @contextmanager
-def open_sealer(
+def open_sealer(vault: Vault, key: SigningKey, state: SealerState, **options: Any) -> Iterator[Sealer]:
+    """The one sealer at work on this vault: takes the lock of its memory; see `sealer_at_work` for the rest."""
+    with state.lock(), sealer_at_work(vault, key, state, **options) as sealer:
+        yield sealer
+
+
+@contextmanager
+def sealer_at_work(
     vault: Vault,
     key: SigningKey,
     state: SealerState,
@@ -110,17 +118,17 @@ def open_sealer(
     max_events: int = DEFAULT_MAX_EVENTS,
     amending: Sequence[SigningKey] | None = None,
 ) -> Iterator[Sealer]:
-    """The one sealer at work on this vault: takes the lock, checks the history, finishes what a crash left.
+    """A sealer under a lock that the caller holds: checks the history, finishes what a crash left.
 
-    `now` gives microseconds since 1970 UTC. `amending`, for `Sealer.amend`, are the keys that come into force. Raises MismatchError, and writes nothing, where the history has any fault
-    or is not an extension of the last checkpoint this sealer signed.
+    `now` gives microseconds since 1970 UTC. `amending`, for `Sealer.amend`, are the keys that come into force. Raises
+    MismatchError, and writes nothing, where the history has any fault or is not an extension of the last checkpoint
+    this sealer signed.
     """
-    with state.lock():
-        sealer = Sealer(vault, key, state, now=now, random=random, max_events=max_events, amending=amending)
-        try:
-            yield sealer
-        finally:
-            sealer.close()
+    sealer = Sealer(vault, key, state, now=now, random=random, max_events=max_events, amending=amending)
+    try:
+        yield sealer
+    finally:
+        sealer.close()
 
 
 class Sealer:
@@ -259,8 +267,8 @@ class Sealer:
                 history.add(
                     4,
                     layout.trail_key(document.n),
-                    "no seal names this trail document: a change of keys or catalogue was not finished (run that command "
-                    "again), or it was planted here.",
+                    "no seal names this trail document: a change of keys or catalogue was not finished (run that "
+                    "command again), or it was planted here.",
                 )
         for number, entry in enumerate(history.beyond, len(history.seals)):
             self._check_own(history, entry, number)
@@ -284,7 +292,7 @@ class Sealer:
         return found
 
     def _before(self, history: History) -> Sequence[Document]:
-        """The document before the one in force, where the very last seal put that in force and no checkpoint is over it."""
+        """The document before the one in force, where a last seal without a checkpoint put that in force."""
         below = history.document_of(history.seals[-1].seal) if history.seals and history.beyond else None
         return [below] if below else []
 

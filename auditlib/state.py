@@ -2,7 +2,9 @@
 
     <state>/acme.example_audit-cd0ca78c/
       checkpoint     the last checkpoint it signed, byte for byte
+      position       how far the store is sealed; where it is lost, everything is read again and repeats are dropped
       ids.sqlite     see ids.py; safe to delete
+      holder         its name for the store's lease
       lock           held while sealing
 
 Whoever can cut the vault's tail cannot also reach this, if it lies on another machine or under another user.
@@ -12,9 +14,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import msgspec
 
 from auditlib.errors import MalformedError, MismatchError, UnavailableError
 from auditlib.formats.checkpoint import Checkpoint, parse_checkpoint
@@ -27,6 +32,14 @@ def default_state() -> Path:
     if chosen:
         return Path(chosen)
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "auditlib"
+
+
+class Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The last record of a store that is sealed: the store's identity, the place, the SHA-256 of the record there."""
+
+    identity: str
+    position: int
+    digest: str
 
 
 class SealerState:
@@ -77,12 +90,37 @@ class SealerState:
 
     def remember(self, checkpoint: bytes) -> None:
         """Keep the checkpoint durably; it replaces the one before."""
+        self._keep("checkpoint", checkpoint)
+
+    def position(self) -> Position | None:
+        """How far the store is sealed; None where it is not known, or what is kept cannot be read."""
+        try:
+            return msgspec.json.decode((self.folder / "position").read_bytes(), type=Position)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return None
+        except OSError as error:
+            raise self._unavailable(error) from None
+
+    def remember_position(self, position: Position) -> None:
+        """Keep it durably; it replaces the one before."""
+        self._keep("position", msgspec.json.encode(position))
+
+    def holder(self) -> str:
+        """The name under which a store's lease is taken: random, made once. Who has it holds this folder's lock."""
+        try:
+            if not (self.folder / "holder").exists():
+                self._keep("holder", secrets.token_hex(16).encode())
+            return f"{self._key.name} {(self.folder / 'holder').read_text()}"
+        except OSError as error:
+            raise self._unavailable(error) from None
+
+    def _keep(self, name: str, data: bytes) -> None:
         try:
             with self._fresh.open("wb") as file:
-                file.write(checkpoint)
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            self._fresh.replace(self.folder / "checkpoint")
+            self._fresh.replace(self.folder / name)
             descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(descriptor)
@@ -93,7 +131,7 @@ class SealerState:
 
     @property
     def _fresh(self) -> Path:
-        return self.folder / "checkpoint.new"
+        return self.folder / "fresh"
 
     def _unavailable(self, error: OSError) -> UnavailableError:
         return UnavailableError(

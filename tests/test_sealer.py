@@ -474,7 +474,7 @@ def test_two_sealers_with_their_own_memories_cannot_fork_the_trail(local, tmp_pa
 def test_a_state_folder_that_cannot_be_written_is_an_outage_before_anything_is_written(memory, tmp_path, what):
     """The sealer's memory is its protection: without it, it does not seal. (Root writes anywhere but over a folder.)"""
     memory.state_root.mkdir(exist_ok=True)
-    place = {"lock": "lock", "memory": "checkpoint.new", "ids.sqlite": "ids.sqlite"}.get(what)
+    place = {"lock": "lock", "memory": "fresh", "ids.sqlite": "ids.sqlite"}.get(what)
     if place is None:
         memory.state_root = tmp_path / "file" / "state"
         (tmp_path / "file").write_bytes(b"")

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from auditlib import __version__
-from auditlib.cli import packet, trail, vault
+from auditlib.cli import packet, trail, vault, writing
 from auditlib.cli.common import say, show_json
 from auditlib.errors import AuditlibError, MalformedError, UnavailableError
 
@@ -26,6 +26,9 @@ app = typer.Typer(
 )
 app.add_typer(trail.app)
 app.add_typer(packet.app, name="packet")
+app.add_typer(writing.app)
+app.add_typer(writing.token_app, name="token")
+app.add_typer(writing.store_app, name="store")
 app.add_typer(vault.app)
 app.add_typer(vault.vault_app, name="vault")
 app.add_typer(vault.key_app, name="key")

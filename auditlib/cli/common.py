@@ -78,3 +78,12 @@ def actions_of(extension: Path | None) -> Any:
         raise MalformedError(f"cannot be read ({error.strerror}).", where=str(extension)) from None
     except MalformedError as error:
         raise error.at(str(extension)) from None
+
+
+def seconds_of(text: str, where: str) -> int:
+    """`30s`, `5m`, `12h`, `30d` -> whole seconds, at least one."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    number, unit = text[:-1], text[-1:]
+    if unit not in units or not (number.isascii() and number.isdigit()) or not 0 < int(number) < 1_000_000:
+        raise MalformedError(f"{text!r} is no length of time; write 30s, 5m, 12h or 30d.", where=where)
+    return int(number) * units[unit]
