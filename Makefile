@@ -8,10 +8,10 @@ KEY    := data-samples/sample.vkey
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fix samples notebooks bench lock clean
+.PHONY: help demo test lint fix samples notebooks s3 bench lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.ready ## from the sample vault to a checked evidence packet
 	@rm -rf build/role-grants
@@ -46,6 +46,14 @@ notebooks: export AUDITLIB_KEY := $(CURDIR)/$(KEY)
 notebooks: $(VENV)/.ready ## run every notebook on the sample vault and keep its outputs
 	$(BIN)/jupyter nbconvert --log-level=ERROR --to notebook --execute --inplace \
 	    --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+
+s3: ## a real S3 server with Object Lock on this machine, to try things on
+	@mkdir -p build
+	@set -e; started=$$(tests/services/s3-start $(CURDIR)/build/s3); eval "$$started"; \
+	    printf 'export %s=%s\n' AWS_ENDPOINT_URL "$$AUDITLIB_TEST_S3_ENDPOINT" \
+	    AWS_ACCESS_KEY_ID "$$AUDITLIB_TEST_S3_OWNER_KEY" AWS_SECRET_ACCESS_KEY "$$AUDITLIB_TEST_S3_OWNER_SECRET" \
+	    AWS_DEFAULT_REGION us-east-1 >build/s3.env
+	@echo "It runs; now: . build/s3.env      Stop it: tests/services/s3-stop \$$PWD/build/s3"
 
 bench: $(VENV)/.ready ## measure; writes benchmarks/results.json
 	$(BIN)/python -m benchmarks

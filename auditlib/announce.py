@@ -104,5 +104,5 @@ def _table(history: History, seal: Seal) -> pa.Table | None:
 
 def _rows(table: pa.Table) -> list[int]:
     chosen = pc.is_in(table.column("action"), value_set=pa.array(_MINDED, pa.string()))
-    rows: list[int] = pc.indices_nonzero(chosen).to_pylist()
-    return rows
+    rows: list[int] = pc.indices_nonzero(pc.and_(chosen, pc.equal(table.column("source"), OWN_SOURCE))).to_pylist()
+    return rows  # what another source says of the trail is that source's own word

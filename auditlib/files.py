@@ -1,7 +1,8 @@
 """The bytes that are queried are the bytes that were hashed (DESIGN 5).
 
 An object is read once, hashed, and kept where nobody can change it any more: in a sealed memfd (Linux), or, past a
-budget, in a private 0600 file of this process. DuckDB reads it from there, by an explicit path.
+budget, in a private 0600 file of this process. DuckDB reads it from there, by an explicit path. Where a cache is given
+(`vault.cache`), a batch that it holds is read and hashed there, and the storage is not asked.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from auditlib.errors import MismatchError, UnavailableError
 from auditlib.formats.batch import parse_batch
 from auditlib.formats.seal import MAX_BATCH_BYTES, Seal
 from auditlib.vault import Vault
+from auditlib.vault.cache import BatchCache
 
 MAX_MEMORY_FILES = 256  # memfds; each takes a descriptor
 MAX_MEMORY_BYTES = 1024 * 1024 * 1024  # bytes of batches kept in memory; the rest lies in private files
@@ -34,8 +36,9 @@ _SEALS = (
 class VerifiedFiles:
     """Batches hashed earlier by this process ("warm"), by sequence; freed when closed, or when nobody holds them."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, cache: BatchCache | None = None) -> None:
         self._vault = vault
+        self._cache = cache
         self._paths: dict[int, str] = {}
         self._descriptors: list[int] = []
         self._memory = 0
@@ -49,11 +52,14 @@ class VerifiedFiles:
         Raises MismatchError (check 5) where a batch is not what its seal states.
         """
         cold = [seal for seal in seals if seal.sequence not in self._paths]
-        with ThreadPoolExecutor(_READERS) as pool:
-            for done, seal in enumerate(pool.map(self._fetch, cold), 1):
-                if progress:
-                    progress(done, len(cold))
-                del seal
+        try:
+            with ThreadPoolExecutor(_READERS) as pool:
+                for done, _ in enumerate(pool.map(self._fetch, cold), 1):
+                    if progress:
+                        progress(done, len(cold))
+        finally:
+            if self._cache and cold:
+                self._cache.settle()
         return [self._paths[seal.sequence] for seal in seals]
 
     def read(self, seal: Seal) -> bytes:
@@ -66,18 +72,22 @@ class VerifiedFiles:
         _free(self._descriptors, self._folders)
         self._paths, self._memory = {}, 0
 
-    def _fetch(self, seal: Seal) -> Seal:
+    def _fetch(self, seal: Seal) -> None:
         batch = seal.batch
-        data = self._vault.get(batch.object, MAX_BATCH_BYTES)
-        found = sha256(data).hexdigest()
-        if found != batch.sha256:
-            raise MismatchError(
-                "the batch is not the one that was sealed (check 5).",
-                where=batch.object,
-                remedy="Run `auditlib verify`.",
-                expected=batch.sha256,
-                found=found,
-            )
+        data = self._cache.get(batch.sha256, batch.size) if self._cache else None
+        if data is None:
+            data = self._vault.get(batch.object, MAX_BATCH_BYTES)
+            found = sha256(data).hexdigest()
+            if found != batch.sha256:
+                raise MismatchError(
+                    "the batch is not the one that was sealed (check 5).",
+                    where=batch.object,
+                    remedy="Run `auditlib verify`.",
+                    expected=batch.sha256,
+                    found=found,
+                )
+            if self._cache and len(data) == batch.size:  # by which it is asked for again
+                self._cache.put(batch.sha256, data)
         parse_batch(data, columns=[])  # no statistics, no other file's path: nothing an engine could be misled by
         with self._lock:
             if seal.sequence not in self._paths:
@@ -89,7 +99,6 @@ class VerifiedFiles:
                         where=batch.object,
                         remedy="Close trails that are done with, or make room in the temporary folder.",
                     ) from None
-        return seal
 
     def _keep(self, data: bytes, sequence: int) -> str:
         if _SEALS and len(self._descriptors) < MAX_MEMORY_FILES and self._memory + len(data) <= MAX_MEMORY_BYTES:

@@ -98,11 +98,19 @@ def _show_exceptions(rows: list[dict[str, Any]]) -> None:
     table = Table(
         box=None, padding=(0, 2, 0, 0), header_style="bold", title="potential exceptions", title_justify="left"
     )
-    for name in ("occurred", "granted to", "what", "attribute", "noted"):
-        table.add_column(name, overflow="fold")
+    headings = {
+        "grantee": "granted to",
+        "entitlement": "what",
+        "judged": "source",
+        "verdict": "attribute",
+        "reason": "noted",
+    }
+    names = [name for name in headings if name in rows[0]]
+    for heading in ("occurred", *(headings[name] for name in names)):
+        table.add_column(heading, overflow="fold")
     for row in rows[:SHOWN_ROWS]:
         occurred = f"{row['occurred_at']:%Y-%m-%d %H:%M}"
-        table.add_row(occurred, *(plain(row[name]) for name in ("grantee", "entitlement", "verdict", "reason")))
+        table.add_row(occurred, *(plain(row[name]) for name in names))
     OUT.print(table)
     if len(rows) > SHOWN_ROWS:
         OUT.print(f"... and {len(rows) - SHOWN_ROWS:,} more in data/tables/exceptions.csv")

@@ -17,6 +17,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 
 from auditlib.client.exchange import LONGEST_WAIT, Collector, Later, NotTaken, Result
 from auditlib.client.folder import Folder
@@ -29,6 +30,7 @@ SCAN = 15  # seconds between two looks for what ended processes have left
 FIRST_WAIT = 0.5  # seconds; from here to LONGEST_WAIT the wait doubles, with full jitter
 MAX_SKIPPED = 8  # events tried past one that fails alone, to learn whether it is the event or the collector
 ENDING = 1.0  # seconds that close() gives the thread at least, so that the next process finds the spool free
+POLL = 0.005  # seconds between two looks of flush() at what was answered for
 HURRIED = 0.25  # seconds between attempts while somebody waits in flush()
 MAX_TOLD_CHARS = 600  # characters of one report, whatever the other side says
 
@@ -63,9 +65,10 @@ class Sender:
         self.counts = dict.fromkeys(("conflict", "refused", "aside"), 0)
         self._lanes = [_Lane(self.spool)]
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
-        self._work, self._hurry, self._stop = threading.Event(), threading.Event(), threading.Event()
-        self._progress = threading.Condition()
+        self._starting, self._running = threading.Lock(), threading.Lock()
+        # An interrupt in the midst of threading.Event.set() can leave it locked for ever; a SimpleQueue cannot be.
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._rung = self._hurry = self._stop = False
         self._look_for_leftovers()
         if any(lane.waiting for lane in self._lanes):
             self.wake()
@@ -77,8 +80,9 @@ class Sender:
 
     def wake(self) -> None:
         """There is something to send."""
-        if not self._work.is_set():
-            self._work.set()
+        if not self._rung:
+            self._rung = True
+            self._bell.put(None)
         if self._thread is None:
             self._start()
 
@@ -89,26 +93,26 @@ class Sender:
         def waiting() -> bool:
             return self.spool.sent < last or any(lane.waiting for lane in self._lanes[1:])
 
-        if waiting():
-            self.wake()
-        with self._progress:
-            while waiting() and (left := deadline - time.monotonic()) > 0:
-                self._hurry.set()
-                self._work.set()
-                self._progress.wait(min(left, HURRIED))
+        hurry = 0.0
+        while waiting() and (now := time.monotonic()) < deadline:
+            if now >= hurry:
+                hurry = now + HURRIED
+                self._hurry = True
+                self._bell.put(None)
+                self.wake()
+            time.sleep(POLL)
         return not waiting()
 
     def close(self, timeout: float) -> None:
         """Stop sending and let go of the spools; what was not sent stays in them."""
         with self._starting:
-            self._stop.set()
+            self._stop = True
         self.spool.refuse()
-        self._hurry.set()
-        self._work.set()
-        if self._thread is None:
-            self._close_spools()
-        else:
+        self._bell.put(None)
+        if self._thread is not None:
             self._thread.join(max(timeout, ENDING))
+        elif self._running.acquire(blocking=False):
+            self._close_spools()
 
     def abandon(self) -> None:
         """In a forked child: close the copies of the parent's descriptors, and touch nothing else of the parent's."""
@@ -128,7 +132,7 @@ class Sender:
 
     def _start(self) -> None:
         with self._starting:
-            if self._thread is None and not self._stop.is_set():
+            if self._thread is None and not self._stop:
                 thread = threading.Thread(target=self._run, name="auditlib-client", daemon=True)
                 try:
                     thread.start()
@@ -137,10 +141,11 @@ class Sender:
                     self.report(f"no thread to send events with could be started ({error}).")
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            self._work.clear()
-            hurried = self._hurry.is_set()
-            self._hurry.clear()
+        if not self._running.acquire(blocking=False):
+            return  # an interrupt in the midst of _start() made it start a second thread
+        while not self._stop:
+            self._rung = False
+            hurried, self._hurry = self._hurry, False
             sent = [self._try(lane, hurried) for lane in self._lanes]
             if not any(sent) and not self._look_for_leftovers():
                 self._rest()
@@ -170,14 +175,25 @@ class Sender:
 
     def _rest(self) -> None:
         """Until there is work, or the next attempt is due."""
-        if self._stop.is_set():
-            return
-        left = [lane.resume - time.monotonic() for lane in self._lanes if lane.waiting]
-        wait = max(0.0, min([SCAN, *left]))
-        if self._lanes[0].waiting:  # it failed: new events change nothing
-            self._hurry.wait(wait)
-        elif self._work.wait(wait):
-            self._hurry.wait(LINGER)
+        due = min([lane.resume for lane in self._lanes if lane.waiting], default=float("inf"))
+        failed = self._lanes[0].waiting > 0  # then new events change nothing
+        if self._pause(min(SCAN, due - time.monotonic()), heed_work=not failed) and not failed:
+            self._pause(LINGER, heed_work=False)
+
+    def _pause(self, seconds: float, *, heed_work: bool) -> bool:
+        """Wait, less where somebody hurries or closes, or with `heed_work` records; whether one of these came."""
+        until = time.monotonic() + seconds
+        while not (self._stop or self._hurry):
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            try:
+                self._bell.get(timeout=left)
+            except Empty:
+                return False
+            if heed_work:
+                return True
+        return True
 
     def _send(self, lane: _Lane) -> bool:
         """One request from one spool; whether there was anything to do. Raises Later."""
@@ -197,7 +213,6 @@ class Sender:
                 path = lane.spool.set_aside(tried)
                 self.counts["aside"] += 1
                 self.report(f"the collector cannot take event {tried.first} ({refusal}); it is kept in {path}.")
-                self._confirmed()
             else:
                 lane.skipped += 1
             return True
@@ -207,7 +222,6 @@ class Sender:
         lane.spool.confirm(tried, len(tried.events))
         lane.others_pass, lane.size = False, min(BATCH, 2 * lane.size)
         self._count(lane.spool.instance, tried.first, results)
-        self._confirmed()
         return True
 
     def _count(self, instance: str, first: int, results: list[Result]) -> None:
@@ -220,10 +234,6 @@ class Sender:
                 f"the collector keeps {len(bad)} of {len(results)} events for review and not as recorded; the first, "
                 f"number {number} of instance {instance}: {result.status}, {result.reason}"
             )
-
-    def _confirmed(self) -> None:
-        with self._progress:
-            self._progress.notify_all()
 
     def _look_for_leftovers(self) -> bool:
         """Let go of other instances that are sent, and hold those that have something to send; whether any is new."""

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from auditlib.export import write_csv
+from auditlib.export import html_table, write_csv
 from auditlib.formats.canonical import canonical
 from auditlib.formats.times import format_time, to_datetime
 from auditlib.query import Moment, parse_period, zone_of
 
 ANSWER_FILE = "answer.json"
 TABLES = "tables"
+MAX_SHOWN = 200  # rows of a table that a notebook shows; all stand in the packet
+Kind = Literal["text", "wide", "time", "number", "code", "verdict"]  # how the cells of a column are set
 HANDOVER = "AUDITLIB_PACKET"  # the folder in which a packet is being built, set by the packet builder alone
 
 
@@ -48,6 +50,40 @@ class Period(msgspec.Struct, frozen=True):
         return ("since", self.since), ("until", self.until)
 
 
+class Column(msgspec.Struct, frozen=True):
+    """A column of a table as a report shows it."""
+
+    name: str
+    heading: str
+    kind: Kind = "text"
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a report: sentences, one of the answer's figures, some columns of one of its tables."""
+
+    title: str
+    sentences: list[str] = []
+    figure: str | None = None
+    table: str | None = None
+    columns: list[Column] = []
+    empty: str = ""  # what stands in the place of a table without rows
+
+
+class Tile(msgspec.Struct, frozen=True):
+    """A number that a report shows large; `flag` where somebody should look."""
+
+    number: int
+    words: str
+    flag: bool = False
+
+
+class Page(msgspec.Struct, frozen=True):
+    """How a report shows an answer that is no list of items with attributes."""
+
+    tiles: list[Tile]
+    sections: list[Section]
+
+
 class Answer(msgspec.Struct, kw_only=True):
     """The answer to one evidence request, before it is packed."""
 
@@ -66,6 +102,8 @@ class Answer(msgspec.Struct, kw_only=True):
     tables: dict[str, pd.DataFrame]  # written as CSV and Parquet
     figures: dict[str, str]  # name -> SVG text
     rows: set[tuple[int, int]]  # (sequence, row) of every record the answer rests on
+    every_seal: bool = False  # whether the proof holds the seals of the whole trail, not of the period alone
+    page: Page | None = None  # None: items, their verdicts and attributes, as `role-grants` has them
 
     def submit(self) -> None:
         """Hand the answer to the packet builder, where one is waiting (`AUDITLIB_PACKET`); else do nothing."""
@@ -96,11 +134,30 @@ class Answer(msgspec.Struct, kw_only=True):
                 "population",
                 "exceptions",
                 "figures",
+                "every_seal",
+                "page",
             )
         }
         stated["period"] = self.period.as_json()
         stated["rows"] = [list(pair) for pair in sorted(self.rows)]
         (folder / ANSWER_FILE).write_bytes(canonical(msgspec.to_builtins(stated)))
+
+
+class Table:
+    """A table that a notebook shows with every cell in full, up to MAX_SHOWN rows."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame = frame
+
+    def __repr__(self) -> str:
+        return self.frame.head(MAX_SHOWN).to_string(index=False)
+
+    def _repr_html_(self) -> str:
+        more = f"<p>The first {MAX_SHOWN:,} of {len(self.frame):,} rows.</p>" if len(self.frame) > MAX_SHOWN else ""
+        table = html_table(pa.Table.from_pandas(self.frame.head(MAX_SHOWN), preserve_index=False))
+        for tag in ("th", "td"):  # Jupyter sets cells to the right; a cell's own text holds no tag, it is escaped
+            table = table.replace(f"<{tag}>", f'<{tag} style="text-align:left">')
+        return more + table
 
 
 def period_of(since: Moment, until: Moment, through: Moment, tz: str) -> Period:
@@ -121,3 +178,8 @@ def listed(words: Iterable[str]) -> str:
     """`a, b and c`."""
     items = list(words)
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else "none"
+
+
+def many(number: int, one: str, several: str = "") -> str:
+    """`1 seal`, `27 seals`."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"

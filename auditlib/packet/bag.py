@@ -227,6 +227,7 @@ def _folder_sizes(path: Path) -> dict[str, int]:
             _check_limits(len(sizes), status.st_size, total, name)
     except OSError as error:
         raise UnavailableError(f"cannot be read ({error.strerror}).", where=str(path)) from None
+    _check_capitals(sizes)
     return sizes
 
 
@@ -234,7 +235,7 @@ def _zip_sizes(archive: zipfile.ZipFile) -> tuple[dict[str, int], str]:
     sizes: dict[str, int] = {}
     total = 0
     for member in archive.infolist():
-        name = check_key(member.filename.removesuffix("/"))
+        name = check_key(member.orig_filename.removesuffix("/"))  # zipfile cuts `filename` at a zero byte
         if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise MalformedError("a packet holds plain files alone, no links or devices.", where=name)
         if member.is_dir():
@@ -248,6 +249,7 @@ def _zip_sizes(archive: zipfile.ZipFile) -> tuple[dict[str, int], str]:
         sizes[name] = member.file_size
         total += member.file_size
         _check_limits(len(sizes), member.file_size, total, name)
+    _check_capitals(sizes)
     prefix = _common_folder(sizes)
     return {name.removeprefix(prefix): size for name, size in sizes.items()}, prefix
 
@@ -257,6 +259,15 @@ def _common_folder(sizes: Mapping[str, int]) -> str:
     tops = {name.split("/", 1)[0] for name in sizes}
     only = tops.pop() + "/" if len(tops) == 1 else ""
     return only if only and f"{only}{DECLARATION}" in sizes else ""
+
+
+def _check_capitals(sizes: Mapping[str, int]) -> None:
+    """Two names that one laptop tells apart and another does not would make two packets of one."""
+    seen: dict[str, str] = {}
+    for name in sizes:
+        other = seen.setdefault(name.lower(), name)
+        if other != name:
+            raise MalformedError(f"its name differs from {other} in capitals alone.", where=name)
 
 
 def _check_limits(files: int, size: int, total: int, name: str) -> None:

@@ -30,6 +30,7 @@ from auditlib.trail import open as open_trail
 
 PACKET_FORMAT = "auditlib/packet/v1"
 REPORTS = ("report.html", "report.pdf")  # not among packet.json's hashes, because they print its own (DESIGN 4.7)
+_VERIFIER = Path(__file__).parent / "templates" / "verify.py"
 _SOFTWARE = ("auditlib", "duckdb", "matplotlib", "msgspec", "numpy", "pandas", "papermill", "pyarrow", "rfc8785")
 
 
@@ -74,11 +75,14 @@ def _pack(trail: Trail, executed: Executed, parameters: dict[str, Any], scratch:
     since, until = (
         None if (text := answer["period"]["utc"][name]) is None else parse_time(text) for name in ("since", "until")
     )
-    proof = build_proof(trail, [(sequence, row) for sequence, row in answer["rows"]], since, until)
+    shown = (None, None) if answer["every_seal"] else (since, until)
+    proof = build_proof(trail, [(sequence, row) for sequence, row in answer["rows"]], *shown)
     payload = _payload(trail, executed, proof, scratch)
     packet = canonical(_packet(trail, executed, parameters, answer, proof, payload))
     payload["packet.json"] = packet
-    payload["report.html"] = render_report(parse_json(packet), sha256(packet).hexdigest(), payload, answer["figures"])
+    payload["report.html"] = render_report(
+        parse_json(packet), sha256(packet).hexdigest(), payload, answer["figures"], answer["page"]
+    )
     files = bag_files(payload, bag_info(parse_json(packet), sha256(packet).hexdigest()))
     write_bag(files, out)
     return Built(
@@ -95,6 +99,7 @@ def _payload(trail: Trail, executed: Executed, proof: Proof, scratch: Path) -> d
     """Every file under data/ but packet.json and the reports."""
     payload = {f"tables/{path.name}": path.read_bytes() for path in sorted((scratch / TABLES).iterdir())}
     payload["notebook.ipynb"] = executed.copy
+    payload["verify.py"] = _VERIFIER.read_bytes()
     payload["events.jsonl"] = b"".join(record + b"\n" for record in proof.records)
     for name, data in proof.files.items():
         payload[f"proof/{trail.origin}/{name}"] = data

@@ -179,11 +179,11 @@ class _Check:
             raise MalformedError("files is no object of names and hashes.")
         present = {name.removeprefix("data/") for name in self.bag.sizes if name.startswith("data/")} - set(REPORTS)
         for name in sorted(present | set(stated)):
-            expected = str(stated.get(name, "no such file"))
-            found = sha256(self._read(2, f"data/{name}")).hexdigest() if name in present else "no such file"
-            if expected != found:
+            expected = stated.get(name)
+            found = sha256(self._read(2, f"data/{name}")).hexdigest() if name in present else None
+            if expected is None or expected != found:
                 message = "the file is not the one that packet.json names."
-                self._find(2, f"data/{name}", message, expected, found)
+                self._find(2, f"data/{name}", message, expected or "no such file", found or "no such file")
 
     def _catalogs(self, stated: dict[str, Any]) -> None:
         named = {f"data/catalogs/{digest}.toml" for digest in (stated["answered"], *stated["in_force"]) if digest}
@@ -236,6 +236,12 @@ class _Check:
             if facts != tuple(stated.get(name) for name in ("origin", "size", "root")):
                 raise MismatchError(
                     "packet.json speaks of another checkpoint.", expected=stated, found=checkpoint.text()
+                )
+            if all(key.name != checkpoint.origin for key in checkpoint.signers):
+                raise MismatchError(
+                    "it is signed by keys of other trails alone.",
+                    expected=checkpoint.origin,
+                    found=", ".join(map(str, checkpoint.signers)),
                 )
             signers = parse_checkpoint(note, [*self.keys, *named]).signers
             if not named or not set(named) <= set(signers):

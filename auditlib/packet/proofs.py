@@ -76,13 +76,12 @@ def check_inclusion(line: bytes, seals: Mapping[int, Seal], records: Sequence[by
 def check_seals(seals_jsonl: bytes, proof_json: bytes, size: int, root: bytes) -> dict[int, Seal]:
     """The seals of a packet against its checkpoint. MismatchError where they do not lead there."""
     proof = _decode(proof_json, SealsProof)
-    lines = seals_jsonl.split(b"\n")
-    if lines.pop():
+    count = seals_jsonl.count(b"\n")
+    if not seals_jsonl.endswith(b"\n"):
         raise MalformedError("seals.jsonl does not end with a newline.")
-    if len(lines) != len(proof.leaf_indexes):
-        raise MismatchError(
-            "there are not as many seals as leaves.", expected=len(proof.leaf_indexes), found=len(lines)
-        )
+    if count != len(proof.leaf_indexes):
+        raise MismatchError("there are not as many seals as leaves.", expected=len(proof.leaf_indexes), found=count)
+    lines = seals_jsonl.split(b"\n")[:-1]
     if proof.tree_size != size:
         raise MismatchError("the proof is for another tree size.", expected=size, found=proof.tree_size)
     leaves = list(zip(proof.leaf_indexes, map(merkle.leaf_hash, lines), strict=True))

@@ -25,9 +25,16 @@ _SIGNS = {"pass": "✓", "fail": "✗", "n/a": "–", "not-testable": "?"}
 
 
 def render_report(
-    packet: Mapping[str, Any], evidence_digest: str, payload: Mapping[str, bytes], figures: Mapping[str, str]
+    packet: Mapping[str, Any],
+    evidence_digest: str,
+    payload: Mapping[str, bytes],
+    figures: Mapping[str, str],
+    page: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """packet.json's content, its digest, the payload files and the figures (SVG made by this library) -> the page."""
+    """packet.json's content, its digest, the payload files and the figures (SVG made by this library) -> the page.
+
+    `page` says what to show of an answer that is no list of items with attributes (`evidence.answer.Page`).
+    """
     environment = Environment(
         loader=PackageLoader("auditlib.packet"),
         autoescape=True,
@@ -47,15 +54,16 @@ def render_report(
         for name, data in payload.items()
         if name.startswith("tables/") and name.endswith(".csv")
     }
-    page = environment.get_template("report.html").render(
+    html = environment.get_template("report.html").render(
         packet=packet,
+        page=page,
         digest=evidence_digest,
         tables=tables,
         most=MAX_ROWS,
         attributes=ATTRIBUTES,
         figures={name: Markup(svg) for name, svg in figures.items()},  # noqa: S704 - drawn by evidence/charts.py
     )
-    return page.encode()
+    return html.encode()
 
 
 def visible(value: Any) -> Any:

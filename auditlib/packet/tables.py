@@ -20,6 +20,12 @@ from auditlib.formats.event import Record
 from auditlib.formats.times import parse_time
 
 FOLDER = "data/tables/"
+MAX_ROWS = 2_000_000  # rows of one table
+_PLACE, _ANY = ("sequence", "row"), "*"
+_FACTS = (
+    *("event_id", "occurred_at", "recorded_at", "source", "actor_type", "actor_id", "action", "outcome"),
+    *_PLACE,
+)  # what a row can say of a record
 _TESTED = ("pass", "not-testable")  # verdicts that are no potential exception
 
 Fault = tuple[str, str, object, object]
@@ -45,6 +51,8 @@ def read_table(data: bytes) -> Rows:
             if len(row) != len(names):
                 raise MalformedError(f"row {number} has {len(row)} cells under {len(names)} columns.")
             rows.append(dict(zip(names, row, strict=True)))
+            if len(rows) > MAX_ROWS:
+                raise MalformedError(f"more than {MAX_ROWS:,} rows are not read.")
     except (UnicodeDecodeError, csv.Error) as error:
         raise MalformedError(f"not a CSV table: {error}.") from None
     return rows
@@ -57,12 +65,18 @@ def check_tables(packet: Mapping[str, Any], tables: Mapping[str, Rows], shown: S
     for line, fact in enumerate(facts):
         by_id[fact["event_id"]].append(line)
     spoken: set[int] = set()
+    indexed: dict[tuple[str, ...], dict[tuple[str, ...], list[int]]] = {}  # by the columns that a table has
     for name, rows in tables.items():
         for number, row in enumerate(rows, 2):
             if "event_id" not in row:
                 continue
             there = by_id.get(row["event_id"], [])
-            agree = [line for line in there if all(fact == row[c] for c, fact in facts[line].items() if c in row)]
+            columns = tuple(column for column in _FACTS if column in row)
+            if columns not in indexed:
+                indexed[columns] = _indexed(facts, columns)
+            placed = tuple(row[column] for column in columns)
+            unplaced = tuple(_ANY if column in _PLACE else row[column] for column in columns)
+            agree = [line for key in {placed, unplaced} for line in indexed[columns].get(key, ())]
             spoken.update(agree)
             if not agree:
                 known = facts[there[0]] if there else {}
@@ -75,6 +89,14 @@ def check_tables(packet: Mapping[str, Any], tables: Mapping[str, Rows], shown: S
                 )
     yield from _population(packet, tables, shown, spoken)
     yield from _exceptions(packet, tables)
+
+
+def _indexed(facts: Sequence[Mapping[str, str]], columns: Sequence[str]) -> dict[tuple[str, ...], list[int]]:
+    """The lines of each combination of values; a record without a proof has no place, and stands under `_ANY`."""
+    found: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for line, fact in enumerate(facts):
+        found[tuple(fact.get(column, _ANY) for column in columns)].append(line)
+    return found
 
 
 def population_table(packet: Mapping[str, Any]) -> str:

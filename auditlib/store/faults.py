@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -30,6 +31,16 @@ def faults(where: str, secrets: Sequence[str] = ()) -> Iterator[None]:
         raise UnavailableError(
             f"the database did not do what was asked: {_reason(error, secrets)}.", where=where, remedy=_remedy(error)
         ) from None
+
+
+@contextmanager
+def closing_on_error(connection: Any) -> Iterator[None]:
+    """Close a driver's connection that cannot be set up: no pool knows of it yet."""
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _reason(error: Exception, secrets: Sequence[str]) -> str:

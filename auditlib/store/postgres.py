@@ -38,7 +38,7 @@ from sqlalchemy import (
 
 from auditlib.store import rows as values
 from auditlib.store import schema
-from auditlib.store.faults import faults
+from auditlib.store.faults import closing_on_error, faults
 from auditlib.store.schema import records
 
 CONNECTIONS = 8  # at once for one store; appends are joined and need one
@@ -157,11 +157,13 @@ class Postgres:
             "statement_timeout": f"{STATEMENT_SECONDS}s",
             "lock_timeout": f"{WAIT_SECONDS}s",
             "idle_in_transaction_session_timeout": f"{WAIT_SECONDS}s",
+            # Everything asked here goes by an index, in its order. A plan made while the table was small would be kept
+            # while it grows by millions, and a sort would spill to a disk that may be full.
+            "enable_seqscan": "off",
+            "enable_bitmapscan": "off",
+            "enable_sort": "off",
         }
-        if self._role == "writer":
-            # A plan made while the table was small would be kept while it grows by millions.
-            settings["enable_seqscan"] = "off"
-        with connection.cursor() as cursor:
+        with closing_on_error(connection), connection.cursor() as cursor:
             for name, value in settings.items():
                 cursor.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
             cursor.execute(
@@ -170,7 +172,7 @@ class Postgres:
             )
             if self._role:
                 cursor.execute(f"SET ROLE auditlib_{self._role}")
-        connection.commit()
+            connection.commit()
 
     @contextmanager
     def begin(self, write: bool = False) -> Iterator[Connection]:

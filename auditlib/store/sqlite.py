@@ -21,7 +21,7 @@ from sqlalchemy.pool import QueuePool
 from auditlib.errors import UnavailableError
 from auditlib.store import rows as values
 from auditlib.store import schema
-from auditlib.store.faults import faults
+from auditlib.store.faults import closing_on_error, faults
 from auditlib.store.schema import records
 
 WAIT = 10.0  # seconds to wait for another process's transaction
@@ -91,16 +91,17 @@ class SQLite:
         return sqlite3.connect(uri, uri=True, timeout=WAIT, isolation_level=None, check_same_thread=False)
 
     def _connected(self, connection: sqlite3.Connection, pooled: Any) -> None:
-        pooled.info["file"] = self._file()
         # Text that is not UTF-8 must reach the check that names its position, not end in the driver.
         connection.text_factory = lambda text: text.decode(errors="surrogateescape")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # WAL: each commit is synced before it is visible
-        connection.execute("PRAGMA fullfsync = ON")  # macOS: a plain fsync stops at the disk's own cache
-        if self._role == "reader":
-            connection.execute("PRAGMA query_only = ON")
         if self._role == "keeper":
             connection.create_function("auditlib_prune_through", 0, lambda: self._prune_through)
+        with closing_on_error(connection):
+            pooled.info["file"] = self._file()
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")  # WAL: each commit is synced before it is visible
+            connection.execute("PRAGMA fullfsync = ON")  # macOS: a plain fsync stops at the disk's own cache
+            if self._role == "reader":
+                connection.execute("PRAGMA query_only = ON")
 
     def _file(self) -> tuple[int, int]:
         found = self._path.stat()

@@ -1,0 +1,208 @@
+"""Batches that were fetched before, kept on the reader's own disk and believed no more than the storage.
+
+    ~/.cache/auditlib/      $AUDITLIB_CACHE, else auditlib below $XDG_CACHE_HOME or ~/.cache (XDG base directories)
+      batches/
+        3f/3f29...c1        one batch, named by the SHA-256 that its seal states; folders 0700, files 0600
+
+An entry is asked for by the SHA-256 in a seal of the verified chain, read whole and hashed: whoever can write here can
+cost time, and mislead nobody. What is not the batch is removed and fetched again. The folder may go at any time.
+
+Kept are batches alone, because nothing else is named by a hash that was verified before. Listing, trail documents,
+checkpoints, seals and pages are read from the storage at every opening; verification reads everything there, because
+what the storage holds is its question. A batch that is gone from the storage can so still answer a query from here.
+Only object storage has a cache: a directory would gain nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+from auditlib.errors import MalformedError
+from auditlib.vault import Vault
+
+DEFAULT_BYTES = 10 * 1024**3  # of batches kept, unless AUDITLIB_CACHE_BYTES says otherwise
+_OTHERS_WRITE = 0o022  # group and others may write
+_TRIM_PART = 16  # of the limit: after so much was added, the size is looked at again, within a query too
+
+
+def batch_cache(vault: Vault) -> BatchCache | None:
+    """The cache for a vault in object storage; None for any other, where the limit is 0, or where no home is known.
+
+    MalformedError where AUDITLIB_CACHE_BYTES is no number of bytes.
+    """
+    if not vault.url.startswith("s3://"):
+        return None
+    text = os.environ.get("AUDITLIB_CACHE_BYTES") or str(DEFAULT_BYTES)
+    if not (text.isascii() and text.isdecimal()):
+        raise MalformedError(
+            "this is no number of bytes.", where="AUDITLIB_CACHE_BYTES", remedy="Give a whole number; 0 for no cache."
+        )
+    try:
+        return BatchCache(_folder(), int(text)) if int(text) else None
+    except RuntimeError:
+        message = "no home folder is known for the cache, so that every query reads the storage. Set AUDITLIB_CACHE."
+        warnings.warn(message, UserWarning, stacklevel=2)
+        return None
+
+
+def _folder() -> Path:
+    chosen = os.environ.get("AUDITLIB_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "auditlib"
+
+
+class BatchCache:
+    """Batches by SHA-256, at most `limit` bytes of them; safe for several threads and processes at once.
+
+    No method fails a query: what cannot be read is fetched, what cannot be written is not kept; `settle` tells it.
+    While a query is under way the limit may be passed by a sixteenth for each process.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder = folder / "batches"
+        self.limit = limit
+        self._added = 0  # bytes since the size was looked at
+        self._discarded = 0  # entries that were not what their name says, since the last warning
+        self._refused = ""  # why nothing more is written
+        self._told = False  # of that
+        self._lock = threading.Lock()
+
+    def get(self, digest: str, size: int) -> bytes | None:
+        """The batch with this SHA-256 (hex) and size in bytes, hashed now; None where it is not here."""
+        path = self._path(digest)
+        try:
+            # O_NONBLOCK: a pipe put in an entry's place must not hang the reader
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                data = _read(descriptor, size)
+                if len(data) == size and sha256(data).hexdigest() == digest:
+                    with suppress(OSError):  # a cache that can only be read
+                        os.utime(descriptor)
+                    return data
+            finally:
+                os.close(descriptor)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError:
+            pass  # a symbolic link, a socket, no permission, a disk that cannot be read
+        self._discard(path)
+        return None
+
+    def put(self, digest: str, data: bytes) -> None:
+        """Keep a batch whose SHA-256 (hex) was just compared; it appears whole or not at all."""
+        if self._refused or len(data) > self.limit:
+            return
+        path = self._path(digest)
+        part = path.with_name(f".{secrets.token_hex(8)}")
+        try:
+            self._make_folder(path.parent)
+            try:
+                descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(data)
+                part.rename(path)
+            finally:
+                part.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return  # somebody empties the cache meanwhile
+        except OSError as error:
+            self._refuse(error)
+            return
+        with self._lock:
+            self._added += len(data)
+            if self._added > self.limit // _TRIM_PART:
+                self._trim()
+
+    def settle(self) -> None:
+        """After a query: back within the limit, and one UserWarning for each kind of trouble there was."""
+        with self._lock:
+            if self._added:
+                self._trim()
+            count, self._discarded = self._discarded, 0
+            refused, self._told = self._refused if not self._told else "", bool(self._refused)
+        if count:
+            message = f"{count:,} cached batch(es) were not what was sealed; they were discarded and fetched again"
+            warnings.warn(f"{message} ({self.folder}).", UserWarning, stacklevel=2)
+        if refused:
+            message = "batches cannot be kept in the cache, so that the storage is read again for every query"
+            warnings.warn(f"{message} ({self.folder}: {refused}).", UserWarning, stacklevel=2)
+
+    def _path(self, digest: str) -> Path:
+        return self.folder / digest[:2] / digest
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make what is missing, 0700; refuse a place where another user could swap a folder for a symbolic link."""
+        above = self.folder.parent
+        above.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        for status in (above.stat(), self.folder.lstat()):
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & _OTHERS_WRITE:
+                raise PermissionError(errno.EPERM, "it is another user's, or others may write there")
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+    def _refuse(self, error: OSError) -> None:
+        self._refused = error.strerror or str(error)
+
+    def _discard(self, path: Path) -> None:
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            self._refuse(error)  # it is fetched all the same
+            return
+        with self._lock:
+            self._discarded += 1
+
+    def _trim(self) -> None:
+        """Remove the least recently read until the limit holds; no process waits for another.
+
+        Of two at it, both go down the same list and count what the other removed: no more goes than must.
+        """
+        self._added = 0
+        entries = sorted(_entries(self.folder))
+        excess = sum(size for _, _, size in entries) - self.limit
+        for _, path, size in entries:
+            if excess <= 0:
+                return
+            with suppress(OSError):
+                Path(path).unlink(missing_ok=True)
+                excess -= size
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    """The bytes of a plain file of that size; nothing of any other."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+        return b""
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        return file.read(size + 1)
+
+
+def _entries(folder: Path) -> Iterator[tuple[int, str, int]]:
+    """(when last read in nanoseconds, path, bytes) of every file, unfinished ones too; others may be at work here."""
+    for path in _listed(folder):
+        for name in _listed(path):
+            with suppress(OSError):
+                status = os.lstat(name)
+                yield status.st_mtime_ns, name, status.st_size
+
+
+def _listed(folder: Path | str) -> list[str]:
+    try:
+        with os.scandir(folder) as listing:
+            return [entry.path for entry in listing]
+    except OSError:
+        return []
