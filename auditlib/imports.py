@@ -1,32 +1,30 @@
-"""Other systems' logs into the vault: read, check, seal, and seal a record of the import itself.
+"""Other systems' logs into the trail: read, check, hand on (see intakes.py), and record the import itself.
 
 Nothing is lost: what cannot become an event goes, verbatim, to the rejects; what is there already is dropped as a
 repeat and counted. An import that adds something seals one `audit.import` event: which files, their SHA-256, how much
-came of each, who ran it and whose key signed.
+came of each, who ran it and, where it sealed by itself, whose key signed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
 from auditlib.announce import own_record
 from auditlib.errors import MalformedError
 from auditlib.formats.canonical import canonical
-from auditlib.formats.event import MAX_CONTEXT_BYTES, Actor, Receipt, Record, Target, event_bytes
-from auditlib.formats.keys import VerifierKey
-from auditlib.formats.times import format_time
-from auditlib.sealer import Added, Sealer
+from auditlib.formats.event import MAX_CONTEXT_BYTES, Actor, Event, Target, event_bytes
+from auditlib.sealer import Added
 from auditlib.sources import Reject, SourceFile, reader
 from auditlib.sources.files import create_rejects
 
-IMPORT_SOURCE = "auditlib:import"  # the source of audit.import events
-CHUNK = 10_000  # events held before they are handed to the sealer
+CHUNK = 10_000  # events held before they are handed on
+_KEY_BYTES = 512  # kept free in a context for the key's name
 
 
 class Imported(msgspec.Struct):
@@ -38,15 +36,23 @@ class Imported(msgspec.Struct):
     first_reject: str = ""
 
 
+class Intake(Protocol):
+    """Where imported events go: straight into the sealer, or to the collector."""
+
+    def take(self, items: Sequence[tuple[str, Event]]) -> tuple[Added, list[tuple[int, str]]]:
+        """Keep (source, event) pairs; what became of them, and (place, reason) of those that are refused."""
+
+    def finish(self, outcome: Imported, context: dict[str, Any], who: str) -> None:
+        """Record the import itself, if anything came of it."""
+
+
 def import_files(
     log_format: str,
     paths: list[str],
-    sealer: Sealer,
+    intake: Intake,
     *,
     rejects: Path | None,
     who: str,
-    key: VerifierKey,
-    now: Callable[[], int],
     progress: Callable[[int, int], None] | None = None,
 ) -> Imported:
     """Import files and folders of one log format. `rejects` is a new file for what could not be taken.
@@ -55,8 +61,8 @@ def import_files(
     """
     items = reader(log_format)(paths, progress=progress)
     outcome = Imported([])
-    _import_record(log_format, outcome, who, key, now())  # a name that is none must not stop it midway
-    waiting: list[Record] = []
+    check_person(who)  # a name that is none must not stop it midway
+    waiting: list[tuple[str, Event]] = []
     with ExitStack() as stack:
         sink = stack.enter_context(_create(rejects)) if rejects else None
 
@@ -66,29 +72,34 @@ def import_files(
             if sink:
                 sink.write(reject.jsonl())
 
+        def hand_over() -> None:
+            added, refused = intake.take(waiting)
+            outcome.added += added
+            for place, reason in refused:
+                source, event = waiting[place]
+                refuse(Reject.of(source, None, None, reason, event_bytes(event)))
+            waiting.clear()
+
         for item in items:
             if isinstance(item, SourceFile):
                 outcome.files.append(item)
             elif isinstance(item, Reject):
                 refuse(item)
             else:
-                source, event = item
-                try:
-                    sealer.catalog.check(event)
-                except MalformedError as error:
-                    refuse(Reject.of(source, None, None, str(error), event_bytes(event)))
-                    continue
-                waiting.append(Record(event, Receipt(format_time(now()), source, None)))
+                waiting.append(item)
                 if len(waiting) >= CHUNK:
-                    outcome.added += sealer.add(waiting)
-                    waiting = []
-    outcome.added += sealer.add(waiting)
-    if outcome.added.new or outcome.added.conflicts:
-        sealer.flush(closing=_import_record(log_format, outcome, who, key, now()))
+                    hand_over()
+        hand_over()
+    intake.finish(outcome, _context(log_format, outcome), who)
     return outcome
 
 
-def _import_record(log_format: str, outcome: Imported, who: str, key: VerifierKey, now: int) -> Record:
+def check_person(who: str) -> None:
+    """MalformedError for a name that no actor can have."""
+    own_record("audit.import", Actor(who, None, "user"), Target("x", "trail"), {}, 0)
+
+
+def _context(log_format: str, outcome: Imported) -> dict[str, Any]:
     context: dict[str, Any] = {
         "conflicts": outcome.added.conflicts,
         "events": outcome.added.new,
@@ -103,19 +114,17 @@ def _import_record(log_format: str, outcome: Imported, who: str, key: VerifierKe
             for file in outcome.files
         ],
         "format": log_format,
-        "key": str(key),
         "rejects": outcome.rejects,
         "repeats": outcome.added.repeats,
     }
     _fit(context)
-    actor, target = Actor(who, None, "user"), Target(key.name, "trail")
-    return own_record("audit.import", actor, target, context, now, source=IMPORT_SOURCE)
+    return context
 
 
 def _fit(context: dict[str, Any]) -> None:
     """Past the size of a context, the last files are named only by their number and one hash over the whole list."""
     files = context["files"]
-    while len(canonical(context)) > MAX_CONTEXT_BYTES:
+    while len(canonical(context)) > MAX_CONTEXT_BYTES - _KEY_BYTES:
         kept = context["files"][: len(context["files"]) * 9 // 10]
         context |= {
             "files": kept,

@@ -40,6 +40,11 @@ def load_signing_key(path: str | Path) -> SigningKey:
         raise error.at(str(path)) from None
 
 
+def load_token(path: Path) -> str:
+    """The token in a file, the one line that `auditlib token add` prints."""
+    return _read(path).strip()
+
+
 def write_key_files(key: SigningKey, folder: Path) -> tuple[Path, Path]:
     """ORIGIN.key (0600) and ORIGIN.vkey, a slash as `_`; refuses to overwrite either."""
     name = key.name.replace("/", "_")

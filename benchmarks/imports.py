@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 from auditlib.formats.document import Retention
 from auditlib.imports import import_files
+from auditlib.intakes import Direct
 from auditlib.sealer import create_trail, open_sealer
 from auditlib.state import SealerState
 from auditlib.vault import open_vault
@@ -41,9 +42,8 @@ def _import(folder: Path) -> float:
         state = SealerState(Path(temporary) / "state", KEY.verifier)
         with open_sealer(vault, KEY, state, now=lambda: NOW) as sealer:
             start = time.perf_counter()
-            done = import_files(
-                "cloudtrail", [str(folder)], sealer, rejects=None, who="bench", key=KEY.verifier, now=lambda: NOW
-            )
+            intake = Direct(sealer, KEY.verifier, lambda: NOW)
+            done = import_files("cloudtrail", [str(folder)], intake, rejects=None, who="bench")
             return (time.perf_counter() - start) / done.added.new
 
 

@@ -371,6 +371,20 @@ class StoreSuite:
             one.lease("one", 10, NOW + 16 * SECOND)
         assert two.renew(new, NOW + 16 * SECOND).number == new.number
 
+    def test_a_killed_sealer_takes_its_own_lease_over_at_once(self, place):
+        """Under a greater number, whatever the clock says meanwhile; what it was before is fenced off."""
+        one, again = place.open("sealer"), place.open("sealer")
+        old = one.lease("one", 1000, NOW)
+        for now in (NOW + SECOND, NOW - 10**6 * SECOND):
+            new = again.lease("one", 1000, now)
+            assert (new.number, new.until) == (old.number + 1, now + 1000 * SECOND)
+            with pytest.raises(UnavailableError):
+                one.renew(old, NOW + SECOND)
+            one.release(old)
+            with pytest.raises(UnavailableError):
+                place.open("sealer").lease("two", 10, now)
+            old = new
+
     def test_a_released_lease_is_free_at_once_and_cannot_be_renewed(self, sealer):
         """Release ends it; a forgotten copy of it is worth nothing."""
         old = sealer.lease("one", 1000, NOW)

@@ -505,6 +505,7 @@ def test_without_a_home_folder_there_is_no_cache(sealed, monkeypatch):
     def no_home():
         raise RuntimeError("Could not determine home directory.")
 
+    monkeypatch.delenv("AUDITLIB_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", no_home)
     with pytest.warns(UserWarning, match="Set AUDITLIB_CACHE"):

@@ -276,8 +276,10 @@ def test_a_child_that_outlives_its_parent_does_not_hold_the_parents_spool(collec
         "import os, sys, signal\nfrom auditlib.client import Client\n"
         f"audit = Client({NOWHERE!r}, {TOKEN!r}, spool=sys.argv[1], problems=lambda text: None)\n"
         "audit.record(action='user.login', actor='user:a', target='service:b')\n"
+        "ready, up = os.pipe()\n"
         "child = os.fork()\n"
-        "if child == 0:\n    signal.pause()\n"
+        "if child == 0:\n    os.write(up, b'x')\n    signal.pause()\n"
+        "os.read(ready, 1)\n"
         "print(child, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE)

@@ -41,6 +41,7 @@ from auditlib.formats.canonical import canonical
 from auditlib.formats.catalog import parse_catalog
 from auditlib.formats.times import from_datetime, parse_time
 from auditlib.imports import import_files
+from auditlib.intakes import Direct
 from auditlib.packet.build import _pack, build_packet
 from auditlib.packet.notebook import Executed
 from auditlib.trail import open as open_trail
@@ -306,7 +307,7 @@ def test_a_cloudtrail_trail_answers_too(tmp_path: Path) -> None:
     made.clock = simulator.Clock(now)
     with made.sealer() as sealer:
         key = simulator.KEY.verifier
-        done = import_files("cloudtrail", [str(CLOUDTRAIL)], sealer, rejects=None, who="t", key=key, now=lambda: now)
+        done = import_files("cloudtrail", [str(CLOUDTRAIL)], Direct(sealer, key, lambda: now), rejects=None, who="t")
     assert done.added.new > 0
     with open_trail(tmp_path / "vault", keys=simulator.KEY.verifier) as trail:
         first, last = (min(s.occurred[0] for s in trail.seals), max(s.occurred[1] for s in trail.seals))

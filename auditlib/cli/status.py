@@ -167,14 +167,8 @@ def _show_clocks(status: Status) -> None:
 def _table(title: str) -> Table:
     from rich.table import Table
 
-    return Table(
-        title=f"\n{title}",
-        box=None,
-        padding=(0, 2, 0, 0),
-        header_style="bold",
-        title_justify="left",
-        title_style="bold",
-    )
+    look = {"box": None, "padding": (0, 2, 0, 0), "title_justify": "left", "title_style": "bold"}
+    return Table(title=f"\n{title}", header_style="bold", **look)  # type: ignore[arg-type]
 
 
 def _minute(micros: int) -> str:

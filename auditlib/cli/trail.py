@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -20,7 +20,6 @@ from auditlib.cli.common import (
     KeysOption,
     SigningOption,
     VaultArgument,
-    VaultOption,
     account,
     actions_of,
     now,
@@ -147,8 +146,17 @@ def _agree(sentences: Iterable[str], question: str, yes: bool) -> None:
 def import_(
     log_format: Annotated[str, typer.Argument(metavar="FORMAT", help="cloudtrail")],
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files and folders.")],
-    vault: VaultOption,
-    key: SigningOption,
+    vault: Annotated[str | None, typer.Option(envvar="AUDITLIB_VAULT", help="The vault, to seal directly.")] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", envvar="AUDITLIB_SIGNING_KEY", help="The sealer's .key file, with --vault.")
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option(help="The collector's URL instead: through the store, without a signing key.")
+    ] = None,
+    token: Annotated[
+        Path | None,
+        typer.Option(envvar="AUDITLIB_TOKEN_FILE", help="A file with import:FORMAT's token, for --store."),
+    ] = None,
     rejects: Annotated[
         Path | None, typer.Option(help="A new file for what could not become an event, verbatim.")
     ] = None,
@@ -161,28 +169,13 @@ def import_(
     """Import another system's logs: nothing lost, nothing twice."""
     from auditlib.display import plain, progress_bar
     from auditlib.imports import import_files
-    from auditlib.keyfiles import load_signing_key
-    from auditlib.sealer import open_sealer
-    from auditlib.state import SealerState, default_state
-    from auditlib.vault import open_vault
 
-    signing = load_signing_key(key)
-    state = SealerState(default_state(), signing.verifier)
     with (
-        open_sealer(open_vault(vault), signing, state, now=now, max_events=max_events) as sealer,
+        _intake(log_format, vault, key, store, token, max_events) as intake,
         progress_bar("importing", quiet=as_json) as progress,
     ):
-        done = import_files(
-            log_format,
-            paths,
-            sealer,
-            rejects=rejects,
-            who=actor or account(),
-            key=signing.verifier,
-            now=now,
-            progress=progress,
-        )
-        seals = sealer.size
+        done = import_files(log_format, paths, intake, rejects=rejects, who=actor or account(), progress=progress)
+        seals = intake.seals
     if as_json:
         show_json(
             {
@@ -198,7 +191,7 @@ def import_(
         print(
             f"{done.added.new:,} events added, {done.added.repeats:,} were there already, "
             f"{done.added.conflicts:,} conflicts, {done.rejects:,} rejected; "
-            f"{len(done.files):,} files, {seals:,} seals."
+            f"{len(done.files):,} files{'' if seals is None else f', {seals:,} seals'}."
         )
     for file in done.files:
         if file.note and not as_json:
@@ -207,6 +200,38 @@ def import_(
         kept = f"They stand in {rejects}." if rejects else "Give --rejects FILE to keep them apart."
         say(plain(f"{done.rejects:,} records could not become events, the first: {done.first_reject} {kept}").plain)
         raise typer.Exit(2)
+
+
+@contextmanager
+def _intake(
+    log_format: str, vault: str | None, key: Path | None, store: str | None, token: Path | None, max_events: int
+) -> Iterator[Any]:
+    """The sealer itself, or the collector."""
+    from auditlib.client.exchange import Collector
+    from auditlib.client.settings import check_token, endpoint
+    from auditlib.intakes import Direct, ThroughCollector
+    from auditlib.keyfiles import load_signing_key, load_token
+    from auditlib.sealer import open_sealer
+    from auditlib.state import SealerState, default_state
+    from auditlib.vault import open_vault
+
+    if store is not None:
+        if token is None:
+            raise MalformedError(
+                "the collector takes events with a token.", remedy=f"Give --token FILE (of import:{log_format})."
+            )
+        collector = Collector(endpoint(store, False), check_token(load_token(token)), now)
+        try:
+            yield ThroughCollector(collector, log_format, now)
+        finally:
+            collector.close()
+        return
+    if vault is None or key is None:
+        raise MalformedError("nowhere to import to.", remedy="Give --vault and --key, or --store and --token.")
+    signing = load_signing_key(key)
+    state = SealerState(default_state(), signing.verifier)
+    with open_sealer(open_vault(vault), signing, state, now=now, max_events=max_events) as sealer:
+        yield Direct(sealer, signing.verifier, now)
 
 
 @app.command()

@@ -7,7 +7,7 @@ POST /v1/events                    200 {"results": [{"status": "recorded", "even
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -68,18 +68,21 @@ class Collector:
 
     def post(self, instance: str, run: Run) -> list[Result]:
         """Send the events of a run; one result each, in order. Raises Later or NotTaken."""
+        return self.deliver(run.events, {"Audit-Instance": instance, "Audit-First-Seq": str(run.first)})
+
+    def deliver(self, events: Sequence[bytes], about: Mapping[str, str]) -> list[Result]:
+        """Send events with headers about them; one result each, in order. Raises Later or NotTaken."""
         headers = {
             "Authorization": f"Bearer {self._token}",
             "Content-Type": "application/x-ndjson",
-            "Audit-Instance": instance,
-            "Audit-First-Seq": str(run.first),
             "Audit-Sent-At": format_time(self._now()),
+            **about,
         }
         try:
             with self._pool.request(
                 "POST",
                 self._url,
-                body=b"\n".join(run.events) + b"\n",
+                body=b"\n".join(events) + b"\n",
                 headers=headers,
                 retries=False,
                 redirect=False,
@@ -91,7 +94,7 @@ class Collector:
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise Later(f"the collector does not answer ({error}).") from None
         if status == 200:
-            return _results(data, run)
+            return _results(data, events)
         if status in (400, 413):
             raise NotTaken(f"HTTP {status}")
         if status in (401, 403):
@@ -102,15 +105,15 @@ class Collector:
         raise Later(f"HTTP {status} is no answer of a collector; see that the URL is right.", LONGEST_WAIT)
 
 
-def _results(data: bytes, run: Run) -> list[Result]:
-    """The answer, if it is one answer for each event of the run."""
+def _results(data: bytes, events: Sequence[bytes]) -> list[Result]:
+    """The answer, if it is one answer for each event that was sent."""
     if len(data) > MAX_ANSWER_BYTES:
         raise Later(f"the collector's answer is past {MAX_ANSWER_BYTES:,} bytes; it is not read.")
     try:
         results = msgspec.json.decode(data, type=_Answer).results
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise Later("the collector's answer is not the JSON that was agreed; see that the URL is right.") from None
-    ids = [msgspec.json.decode(event, type=_Id).event_id for event in run.events]
+    ids = [msgspec.json.decode(event, type=_Id).event_id for event in events]
     if len(results) != len(ids) or any(
         result.event_id != sent and (result.event_id is not None or result.status != "refused")
         for result, sent in zip(results, ids, strict=True)

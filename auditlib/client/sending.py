@@ -240,13 +240,13 @@ class Sender:
         for lane in [lane for lane in self._lanes[1:] if not lane.waiting]:
             self._lanes.remove(lane)
             lane.spool.close()
+        held = len(self._lanes)
         try:
-            found = [_Lane(spool) for spool in self._folder.leftovers(self.report)]
+            for spool in self._folder.leftovers(self.report):
+                self._lanes.append(_Lane(spool))
         except UnavailableError as error:
             self.report(str(error))
-            return False
-        self._lanes += found
-        return bool(found)
+        return len(self._lanes) > held
 
     def _close_spools(self) -> None:
         for lane in self._lanes:

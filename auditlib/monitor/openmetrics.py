@@ -2,7 +2,7 @@
 
     auditlib_trail_sealed_timestamp_seconds 1.7678827e+09
     auditlib_alarms{judged="seal_age"} 0.0
-    auditlib_source_alarms{judged="silence",source="billing-api"} 1.0
+    auditlib_source_alarms{judged="silence",source="billing-api",state="now"} 1.0
 
 Times are given as times, so that an alert can see a status that is itself old. The values of labels are the names of
 sources, at most MAX_SOURCES of them, and the closed list of what is judged.
@@ -87,13 +87,15 @@ def _sources(status: Status, registry: CollectorRegistry) -> None:
             worst[place] = max(worst.get(place, 0.0), abs(getattr(clock, stat)) / SECOND)
     for place, seconds in worst.items():
         skew.labels(*place).set(seconds)
-    alarms = _gauge(registry, "source_alarms", "What of a source is past its threshold", "source", "judged")
-    for name in {label(source.name) for source in status.sources}:
+    says = "What of a source is past its threshold: now, or earlier in the period and over"
+    alarms = _gauge(registry, "source_alarms", says, "source", "judged", "state")
+    counted = Counter(
+        (label(alarm.source), alarm.judged, "now" if alarm.now else "over") for alarm in status.broken if alarm.source
+    )
+    for name in sorted({label(source.name) for source in status.sources} | {name for name, _, _ in counted}):
         for judged in _OF_SOURCES:
-            alarms.labels(name, judged).set(0)
-    for alarm in status.broken:
-        if alarm.source:
-            alarms.labels(label(alarm.source), alarm.judged).inc()
+            for state in ("now", "over"):
+                alarms.labels(name, judged, state).set(counted[name, judged, state])
 
 
 def _lost(source: SourceStatus) -> int:

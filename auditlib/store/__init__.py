@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 import msgspec
-from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy import ColumnElement, delete, func, or_, select, update
 
 from auditlib.errors import AuditlibError, MalformedError, UnavailableError
 from auditlib.formats.event import Record
@@ -178,15 +178,16 @@ class Store:
     # ---------------------------------------------------------------------------------------------- the sealer
 
     def lease(self, holder: str, seconds: int, now: int) -> Lease:
-        """The right to seal for some seconds from `now` (microseconds); UnavailableError while another lease runs.
+        """The right to seal for some seconds from `now` (microseconds); UnavailableError while another holds it.
 
-        Also the same holder waits for its own lease to end: two processes may go by one name.
+        The same holder takes its own lease over at once, under a greater number: what it was before was killed, since
+        whoever knows the name has the lock that goes with it (see `SealerState.holder`).
         """
         self._only("sealer")
         until = now + seconds * SECOND
         take = (
             update(schema.lease)
-            .where(schema.lease.c.until <= now)
+            .where(or_(schema.lease.c.until <= now, schema.lease.c.holder == holder))
             .values(number=schema.lease.c.number + 1, holder=holder, until=until)
             .returning(schema.lease.c.number)
         )
