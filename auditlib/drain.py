@@ -48,14 +48,17 @@ class Drain:
     def __init__(self, store: Store, sealer: Sealer, state: SealerState, lease: Lease, now: Callable[[], int]) -> None:
         self._store, self._sealer, self._state = store, sealer, state
         self._lease, self._now = lease, now
-        self._identity = store.identity
-        self._after = self._start()
+        self._identity, self._after = self._start()
 
     def round(self, interval: int) -> Round:
         """Seal everything that the store holds now, and one heartbeat; `interval` is the seconds between two rounds."""
+        # Before each round: a database may be restored from a backup while its sealer waits.
+        self._identity, self._after = self._start()
         added, refused = Added(), 0
         last: Entry | None = None
-        while entries := self._store.read(self._after if last is None else last.position, CHUNK):
+        left = self._store.backlog(self._after).records  # what comes meanwhile is for the next round
+        while left > 0 and (entries := self._store.read(last.position if last else self._after, CHUNK)):
+            left -= len(entries)
             self._renew()
             fit, unfit = self._judge(entries)
             added += self._sealer.add(fit)
@@ -73,12 +76,12 @@ class Drain:
         """How many records wait to be sealed."""
         return self._store.backlog(self._after).records
 
-    def _start(self) -> int:
-        """The position to read on from; 0 where the store is not the one remembered."""
-        found = self._state.position()
-        if found is None or found.identity != self._identity:
-            return 0
-        return found.position if self._store.digest_at(found.position) == found.digest else 0
+    def _start(self) -> tuple[str, int]:
+        """The store's identity, and the position to read on from; 0 where the store is not the one remembered."""
+        identity, found = self._store.identity, self._state.position()
+        if found is None or found.identity != identity or self._store.digest_at(found.position) != found.digest:
+            return identity, 0
+        return identity, found.position
 
     def _renew(self) -> None:
         self._lease = self._store.renew(self._lease, self._now())
@@ -144,7 +147,7 @@ def watch(
     while True:
         try:
             with open_one() as drain:
-                while True:
+                while not wait(0):  # also where so much waits that no round is followed by a pause
                     tell(drain.round(every))
                     delay = RETRY_LEAST
                     waited = 0.0
@@ -152,6 +155,7 @@ def watch(
                         if wait(min(POLL, every - waited)):
                             return
                         waited += POLL
+                return
         except UnavailableError as error:
             complain(error, delay)
             if wait(delay):

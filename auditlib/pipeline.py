@@ -55,6 +55,7 @@ class SourcePulse(msgspec.Struct):
     late: int
     late_most: int
     late_ids: list[str]
+    refused: Runs = []  # numbers that arrived and were refused
 
 
 Pulse = dict[str, SourcePulse]
@@ -97,7 +98,7 @@ def _add_refused(found: Pulse, table: pa.Table, recorded: Any) -> None:
             pulse = found.setdefault(refused.source, _empty(moment))
             pulse.first, pulse.last = min(pulse.first, moment), max(pulse.last, moment)
             if refused.source_seq is not None:
-                pulse.numbers = _merge_runs([*pulse.numbers, (refused.source_seq, refused.source_seq)])[0]
+                pulse.refused.append((refused.source_seq, refused.source_seq))
 
 
 def stated(seal: Seal) -> Pulse:
@@ -143,7 +144,7 @@ def judge(pulses: Iterable[Pulse]) -> list[Finding]:
     for source, seen in sorted(joined.items()):
         if source in paced and source == source_name(source) and seen.silences:
             findings.append(_silent(source, seen))
-        if seen.numbers:
+        if seen.numbers or seen.refused:
             findings.extend(_lost(source, seen))
         if seen.ahead and seen.ahead_span:
             first, last = map(moment, seen.ahead_span)
@@ -189,9 +190,8 @@ def _silent(source: str, pulse: SourcePulse) -> Finding:
 
 
 def _lost(source: str, pulse: SourcePulse) -> list[Finding]:
-    gaps = [
-        (low + 1, high - 1) for (_, low), (high, _) in zip([(0, 0), *pulse.numbers[:-1]], pulse.numbers, strict=True)
-    ]
+    arrived, _ = _merge_runs([*pulse.numbers, *pulse.refused])
+    gaps = [(low + 1, high - 1) for (_, low), (high, _) in zip([(0, 0), *arrived[:-1]], arrived, strict=True)]
     gaps = [(first, last) for first, last in gaps if last >= first]
     findings = []
     if gaps:
@@ -231,6 +231,7 @@ def _join(one: SourcePulse, two: SourcePulse) -> SourcePulse:
         late=one.late + two.late,
         late_most=max(one.late_most, two.late_most),
         late_ids=[*one.late_ids, *two.late_ids][:_SHOWN],
+        refused=_merge_runs([*one.refused, *two.refused])[0],
     )
 
 

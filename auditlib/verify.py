@@ -39,14 +39,15 @@ from auditlib.formats.columns import faults
 from auditlib.formats.keys import VerifierKey
 from auditlib.formats.seal import MAX_BATCH_BYTES, Seal
 from auditlib.formats.times import DAY, format_time, parse_time
-from auditlib.history import History, check_extends, read_history
+from auditlib.history import CONNECTIONS, History, check_extends, read_history
 from auditlib.locks import EXPIRING, check_locks
-from auditlib.vault import Vault, open_vault
+from auditlib.vault import Vault, is_remote, open_vault
 
 MAX_FAULTS = 20  # invalid records named in one batch; the rest are counted
 _KEY_BYTES = 32
 _UNLISTED_SHOWN = 5  # actions named that no catalogue lists
 _READERS = 4  # threads that read and hash; as many batches are in memory
+_READ_BYTES = _READERS * MAX_BATCH_BYTES  # in memory at a time
 
 
 class BatchResult(msgspec.Struct):
@@ -236,13 +237,19 @@ _catalog = lru_cache(maxsize=16)(parse_catalog)  # once a process, not once a ba
 
 
 def _check_stored(
-    vault: Vault, versions: Sequence[str], seal: Seal, catalog: Catalog | None, key: bytes, deep: bool
+    vault: Vault,
+    versions: Sequence[str],
+    seal: Seal,
+    catalog: Catalog | None,
+    key: bytes,
+    deep: bool,
+    limit: int = MAX_BATCH_BYTES,
 ) -> BatchResult:
     """The oldest version that is the batch its seal states; where none is, the faults of the oldest."""
     results: list[BatchResult] = []
     for version in versions:
         try:
-            data = vault.get(seal.batch.object, MAX_BATCH_BYTES, version)
+            data = vault.get(seal.batch.object, limit, version)
         except MissingError:
             results.append(BatchResult([_missing_batch(seal)]))
             continue
@@ -291,9 +298,11 @@ def _results(
 ) -> Iterator[BatchResult]:
     versions = [history.versions_of(seal.batch.object) for seal in seals]
     if executor is None and not deep:  # reading and hashing leave the interpreter's lock, so that threads do
-        with ThreadPoolExecutor(_READERS) as pool:
+        readers = _readers(history.vault, seals)
+        limit = _READ_BYTES // readers
+        with ThreadPoolExecutor(readers) as pool:
             yield from pool.map(
-                lambda tried, seal: _check_stored(history.vault, tried, seal, None, key, False), versions, seals
+                lambda tried, seal: _check_stored(history.vault, tried, seal, None, key, False, limit), versions, seals
             )
         return
     if executor is None:
@@ -304,6 +313,12 @@ def _results(
     count = len(seals)
     urls, keys, deeps = [history.vault.url] * count, [key] * count, [deep] * count
     yield from executor.map(_work, urls, versions, seals, catalogs, keys, deeps)
+
+
+def _readers(vault: Vault, seals: Sequence[Seal]) -> int:
+    """Over the network as many as there are connections, if that many of the largest batch fit into memory."""
+    largest = max((seal.batch.size for seal in seals), default=1)
+    return max(_READERS, min(CONNECTIONS, _READ_BYTES // largest)) if is_remote(vault) else _READERS
 
 
 def _expire(result: BatchResult, seal: Seal, history: History, said: Announced, now: int) -> BatchResult:

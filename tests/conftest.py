@@ -1,6 +1,12 @@
 """Tests start from nothing that the shell around them has set for auditlib."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 for _name in [name for name in os.environ if name.startswith("AUDITLIB_") and not name.startswith("AUDITLIB_TEST_")]:
     del os.environ[_name]
+
+os.environ["AUDITLIB_CACHE"] = tempfile.mkdtemp(prefix="auditlib-cache-")  # not the user's own
+atexit.register(shutil.rmtree, os.environ["AUDITLIB_CACHE"], ignore_errors=True)

@@ -301,16 +301,16 @@ class StoreSuite:
     def test_a_restored_backup_shows_at_the_remembered_position(self, place, writer, sealer):
         """A store set back to an older state has the same identity, and not the record that the sealer remembers."""
         writer.append([record(1)])
-        old = place.copy()
-        writer.append([record(2), record(3)])
-        remembered = sealer.read(0, 10)[-1]
-        digest = sealer.digest_at(remembered.position)
-        assert digest == hashlib.sha256(record_bytes(remembered.record)).hexdigest()
-        restored = old.open("sealer")
-        assert restored.identity == sealer.identity
-        assert restored.digest_at(remembered.position) is None
-        old.open("writer").append([record(2), record(4), record(5)])
-        assert restored.digest_at(remembered.position) not in {None, digest}
+        with contextlib.closing(place.copy()) as old:
+            writer.append([record(2), record(3)])
+            remembered = sealer.read(0, 10)[-1]
+            digest = sealer.digest_at(remembered.position)
+            assert digest == hashlib.sha256(record_bytes(remembered.record)).hexdigest()
+            restored = old.open("sealer")
+            assert restored.identity == sealer.identity
+            assert restored.digest_at(remembered.position) is None
+            old.open("writer").append([record(2), record(4), record(5)])
+            assert restored.digest_at(remembered.position) not in {None, digest}
 
     # ------------------------------------------------------------------------------------- distrust
 

@@ -213,15 +213,16 @@ class Sender:
                 path = lane.spool.set_aside(tried)
                 self.counts["aside"] += 1
                 self.report(f"the collector cannot take event {tried.first} ({refusal}); it is kept in {path}.")
+                lane.spool.confirm(tried, 1)
             else:
                 lane.skipped += 1
             return True
         if lane.skipped:  # not confirmed: the skipped ones are tried once more, alone, before they are set aside
             lane.skipped, lane.others_pass, lane.size = 0, True, 1
             return True
-        lane.spool.confirm(tried, len(tried.events))
         lane.others_pass, lane.size = False, min(BATCH, 2 * lane.size)
-        self._count(lane.spool.instance, tried.first, results)
+        self._count(lane.spool.instance, tried.first, results)  # first: after flush() the counts are right
+        lane.spool.confirm(tried, len(tried.events))
         return True
 
     def _count(self, instance: str, first: int, results: list[Result]) -> None:

@@ -150,7 +150,7 @@ class Spool:
             os.pwrite(self._hold, b"%020d\n" % self._sent, 0)
 
     def set_aside(self, run: Run) -> Path:
-        """Move the first event of the run to aside.log, durably, so that those after it can go on."""
+        """Copy the first event of the run to aside.log, durably, so that it can be confirmed and others go on."""
         path = self._home / "aside.log"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
@@ -161,7 +161,6 @@ class Spool:
         finally:
             os.close(descriptor)
         os.fsync(self._directory)
-        self.confirm(run, 1)
         return path
 
     def refuse(self) -> None:

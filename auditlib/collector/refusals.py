@@ -16,12 +16,10 @@ import json
 from hashlib import sha256
 from typing import Any
 
-from ulid import ULID
-
+from auditlib import announce
 from auditlib.errors import MalformedError
 from auditlib.formats.canonical import canonical
-from auditlib.formats.event import Actor, Event, Receipt, Record, Target, check_record
-from auditlib.formats.times import SECOND, format_time
+from auditlib.formats.event import Actor, Record, Target
 from auditlib.sources.clean import clean
 from auditlib.sources.redact import scrub
 from auditlib.store import Refusal
@@ -50,11 +48,8 @@ def refuse(
 
 def own_record(action: str, target: Target, context: dict[str, Any], now: int) -> Record:
     """A record that the collector makes itself, at `now` (microseconds since 1970 UTC)."""
-    moment = format_time(now)
-    event_id = str(ULID.from_timestamp(now / SECOND))
     actor = Actor(COLLECTOR, None, "system")
-    event = Event(action, actor, context, event_id, moment, "failure", target)
-    return check_record(Record(event, Receipt(moment, COLLECTOR, None)))
+    return announce.own_record(action, actor, target, context, now, source=COLLECTOR, outcome="failure")
 
 
 def _lenient(raw: bytes) -> Any:

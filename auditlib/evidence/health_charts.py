@@ -12,7 +12,7 @@ from matplotlib.path import Path
 
 from auditlib.evidence.charts import BLUE, GREY, VERMILION, Picture, _drawing, _in_time
 
-_TICKS = {"0.1 s": 0.1, "1 s": 1, "1 min": 60, "1 h": 3600, "1 d": 86_400, "30 d": 30 * 86_400}  # in seconds
+_TICKS = {"0": 0.01, "0.1 s": 0.1, "1 s": 1, "1 min": 60, "1 h": 3600, "1 d": 86_400, "30 d": 30 * 86_400}  # in seconds
 _LEAST = 0.01  # seconds; below, times are alike in these pictures
 
 Run = tuple[datetime, int, int]  # a day (its midnight), from hour, until hour
@@ -42,8 +42,7 @@ def calendar(
         ]
         if cells:
             framed = Path.make_compound_path(*cells)
-            axes.add_patch(PathPatch(framed, facecolor="none", edgecolor=VERMILION, linewidth=1.1, label="silence"))
-            axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
+            axes.add_patch(PathPatch(framed, facecolor="none", edgecolor=VERMILION, linewidth=1.1))
         ticks = [(place + hour / 24 * 0.8, hour) for place in range(len(lanes)) for hour in (0, 12)]
         axes.set_yticks([at for at, _ in ticks], [f"{hour:02}:00" for _, hour in ticks], fontsize=7)
         for place, (name, _) in enumerate(lanes):
@@ -67,9 +66,19 @@ def levels(
         for number, (name, points) in enumerate(lanes):
             past: Any = [(day, seconds) for day, seconds in points if seconds > limit]
             if past:
-                marker = "DsX^vP"[number % 6]
                 axes.plot(
-                    *zip(*past, strict=True), marker, color=VERMILION, markersize=4.5, linestyle="none", label=name
+                    *zip(*past, strict=True), "DsX^vP"[number % 6], color=VERMILION, markersize=4.5, linestyle="none"
+                )
+                right = past[-1][0] - span[0] < (span[1] - span[0]) * 0.7
+                day, aside, beside = (past[-1][0], 8, "left") if right else (past[0][0], -8, "right")
+                axes.annotate(
+                    name,
+                    (day, past[-1][1]),
+                    (aside, 0),
+                    textcoords="offset points",
+                    ha=beside,
+                    va="center",
+                    fontsize=8.5,
                 )
         most = max([limit, *(seconds for _, points in lanes for _, seconds in points)])
         axes.axhline(limit, color=GREY, linewidth=1, linestyle="--")
@@ -79,8 +88,6 @@ def levels(
         axes.set_yticks(list(shown.values()), list(shown))
         axes.minorticks_off()
         axes.annotate("limit", (1.005, limit), xycoords=("axes fraction", "data"), fontsize=8, va="center")
-        if any(seconds > limit for _, points in lanes for _, seconds in points):
-            axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, frameon=False)
         _in_time(axes, span)
         return save()
 

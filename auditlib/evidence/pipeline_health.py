@@ -15,12 +15,8 @@ import pandas as pd
 from auditlib.approvals import NOT_TESTABLE
 from auditlib.evidence.answer import (
     Answer,
-    Column,
-    Page,
     Period,
-    Section,
     Table,
-    Tile,
     listed,
     many,
     period_of,
@@ -29,51 +25,23 @@ from auditlib.evidence.answer import (
 from auditlib.evidence.charts import Picture
 from auditlib.evidence.coverage import coverage
 from auditlib.evidence.health_charts import calendar, levels
+from auditlib.evidence.health_page import health_page
+from auditlib.evidence.health_tables import clock_table, clocks_by_day, hours_heard, still_spans
 from auditlib.evidence.integrity import Integrity, integrity
 from auditlib.evidence.observations import MAX_LANES, days_picture, events_per_day, observe
 from auditlib.evidence.role_grants import Words
 from auditlib.findings import duration
 from auditlib.formats.times import SECOND, from_datetime, parse_time, to_datetime
-from auditlib.pipeline import AHEAD, LATE, SILENCE, UNPACED
+from auditlib.pipeline import AHEAD, LATE, SILENCE
 from auditlib.query import Moment
-from auditlib.trail import Trail, in_utc
+from auditlib.trail import Trail
 
 REQUEST = "pipeline-health"
 TITLE = "Health of the audit pipeline"
 QUESTION = "Was the audit trail recorded without interruption, by every source, with clocks that can be relied on?"
 MAX_HOURS = 100_000  # hours of the calendar that are drawn: a year of eleven sources
 MAX_SAID = 20  # observations named one by one in the conclusion; all stand in the table
-GAPS = ("silence", "lost_numbers")  # observations by which something may be missing
-
-_PERIOD = "recorded_at >= make_timestamptz($since) AND recorded_at < make_timestamptz($until)"
-_PACED = " AND ".join(f"NOT starts_with(source, '{prefix}')" for prefix in UNPACED)
-_HOURS = f"""
-    SELECT DISTINCT split_part(source, '/', 1) AS source, date_trunc('day', recorded_at) AS day,
-           extract('hour' FROM recorded_at)::INTEGER AS hour
-    FROM batches WHERE {_PERIOD} ORDER BY source, day, hour"""  # noqa: S608 - constants of this module alone
-_CLOCKS = f"""
-    , minutes AS (SELECT source, time_bucket(INTERVAL '1 minute', recorded_at) AS minute, count(*) AS events,
-                         max(epoch_us(occurred_at) - epoch_us(recorded_at)) AS lead,
-                         max(epoch_us(recorded_at) - epoch_us(occurred_at)) AS lag
-                  FROM batches WHERE {_PERIOD} AND {_PACED} GROUP BY ALL)
-    SELECT source, date_trunc('day', minute) AS day, sum(events)::BIGINT AS events,
-           greatest(max(lead), 0) / 1e6 AS ahead_seconds, greatest(max(lag), 0) / 1e6 AS late_seconds
-    FROM minutes GROUP BY ALL ORDER BY source, day"""  # noqa: S608
-_SKEWS = f"""
-    , minutes AS (SELECT source, time_bucket(INTERVAL '1 minute', recorded_at) AS minute, count(*) AS events,
-                         greatest(max(epoch_us(occurred_at) - epoch_us(recorded_at)), 0) AS lead,
-                         max(epoch_us(recorded_at) - epoch_us(occurred_at)) AS lag
-                  FROM batches WHERE {_PERIOD} AND {_PACED} GROUP BY ALL)
-    SELECT source, sum(events)::BIGINT AS events, count(*) AS minutes,
-           quantile_disc(lead, 0.5) / 1e6 AS ahead_median_seconds, quantile_disc(lead, 0.99) / 1e6 AS ahead_p99_seconds,
-           max(lead) / 1e6 AS ahead_most_seconds, greatest(max(lag), 0) / 1e6 AS late_most_seconds
-    FROM minutes GROUP BY source ORDER BY source"""  # noqa: S608
-_STILL = f"""
-    , times AS (SELECT recorded_at, lead(recorded_at) OVER (ORDER BY recorded_at, sequence, row) AS following
-                FROM batches WHERE {_PACED})
-    SELECT recorded_at AS began_at, following AS ended_at, epoch_us(following) - epoch_us(recorded_at) AS micros
-    FROM times WHERE epoch_us(following) - epoch_us(recorded_at) > {SILENCE}
-      AND recorded_at < make_timestamptz($until) AND following > make_timestamptz($since) ORDER BY began_at"""  # noqa: S608
+MAX_GAPS = 4  # gaps that the one sentence names
 
 
 def pipeline_health(
@@ -96,11 +64,6 @@ class PipelineHealth:
         self._begin, self._end = max(first, self._since), min(last, self._until)  # what the trail reaches over
         self._cases, self._records = observe(trail, trail.seals, [], self._since, self._until)
 
-    def _ask(self, statement: str) -> pd.DataFrame:
-        values: Any = {"since": self._since, "until": self._until}
-        frame: pd.DataFrame = in_utc(self.trail.run(self.trail.seals, statement, values).to_arrow_table()).to_pandas()
-        return frame
-
     @property
     def integrity(self) -> Integrity:
         """What was checked of the trail before anything was read from it."""
@@ -114,6 +77,13 @@ class PipelineHealth:
         return coverage(self.trail, self._since, self._until)
 
     @property
+    def sources(self) -> Table | Words:
+        """The same as a notebook shows it; in words where nothing was recorded."""
+        if self.coverage.empty:
+            return Words(["No record was recorded in the period."])
+        return Table(self.coverage[["source", "events", "first", "last", "silences", "silent_from", "silent_until"]])
+
+    @property
     def observations(self) -> pd.DataFrame:
         """Silences, lost and repeated numbers, clocks ahead, late arrivals; one row each, beside a record of it."""
         return self._cases
@@ -121,12 +91,12 @@ class PipelineHealth:
     @cached_property
     def still(self) -> pd.DataFrame:
         """Spans in which no source at all recorded anything, imports and the pipeline's own events aside."""
-        return self._ask(_STILL)
+        return still_spans(self.trail, self._since, self._until)
 
     @cached_property
     def clocks(self) -> pd.DataFrame:
         """Each instance's clock and delay: how far its times passed the collector's, measured once a minute."""
-        return self._ask(_SKEWS)
+        return clock_table(self.trail, self._since, self._until)
 
     @cached_property
     def day_table(self) -> pd.DataFrame:
@@ -138,7 +108,7 @@ class PipelineHealth:
         """What was observed; in words where that is nothing."""
         if self._cases.empty:
             return Words(["No silence, lost number, clock ahead or late arrival was found in the period."])
-        return Table(self._cases[["what", "judged", "began_at", "ended_at", "note", "verdict"]])
+        return Table(self._cases[["what", "judged", "began_at", "ended_at", "reason", "verdict"]])
 
     # --- pictures ----------------------------------------------------------------------------------------------------
 
@@ -149,7 +119,7 @@ class PipelineHealth:
     @cached_property
     def calendar(self) -> Picture | Words:
         """The hours in which each source recorded something, and its silences."""
-        hours = self._ask(_HOURS)
+        hours = hours_heard(self.trail, self._since, self._until)
         if hours.empty:
             return Words(["No record was recorded in the period."])
         if len(hours) > MAX_HOURS:
@@ -167,7 +137,7 @@ class PipelineHealth:
             )
             for case in silent.to_dict("records")
         ]
-        title = "Coverage: the hours (UTC, downwards) of each day in which a source recorded something"
+        title = "Coverage: filled, the hours (UTC, downwards) in which a source recorded something; framed, a silence"
         return calendar(lanes, silences, span=self._span, title=title)
 
     @property
@@ -179,25 +149,25 @@ class PipelineHealth:
 
     @cached_property
     def _daily(self) -> pd.DataFrame:
-        return self._ask(_CLOCKS)
+        return clocks_by_day(self.trail, self._since, self._until)
 
     @property
     def skew(self) -> Picture | Words:
         """How far each instance's clock was ahead, day by day."""
-        title = "Clocks: the furthest that an event's own time passed its arrival, each day and instance"
+        title = "Clocks: how far an event's own time passed its arrival, the most each day and instance"
         return self._levels("ahead_seconds", AHEAD, title)
 
     @property
     def lateness(self) -> Picture | Words:
         """How long each instance's slowest record took, day by day."""
-        title = "Delays: the longest from when an event occurred to when it was recorded, each day and instance"
+        title = "Delays: from when an event occurred to when it was recorded, the longest each day and instance"
         return self._levels("late_seconds", LATE, title)
 
     def _levels(self, column: str, limit: int, title: str) -> Picture | Words:
         if self._daily.empty:
             return Words(["No source of its own rhythm recorded anything in the period."])
         lanes = [
-            (name, list(zip(part["day"].tolist(), part[column].tolist(), strict=True)))
+            (str(name), list(zip(part["day"].tolist(), part[column].tolist(), strict=True)))
             for name, part in self._daily.groupby("source", sort=True)
         ]
         return levels(lanes, limit=limit / SECOND, span=self._span, title=title)
@@ -215,15 +185,37 @@ class PipelineHealth:
         """The answer in one sentence."""
         if self.coverage.empty:
             return "Nothing was recorded in the period: whether the pipeline was at work then cannot be seen."
-        reach = f"from {_minute(to_datetime(self._begin))} to {_minute(to_datetime(self._end))} UTC"
-        gaps = [self._gap(case) for case in self.exceptions.to_dict("records") if case["what"] == "lost_numbers"]
-        silent = self.exceptions[self.exceptions["what"] == "silence"]
-        if len(silent):
-            gaps.insert(0, f"{many(len(silent), 'silence')} of {listed(sorted(set(silent['judged'])))}")
-        return f"No gap was detected {reach}{f' except {listed(gaps)}' if gaps else ''}."
+        gaps = self._gaps()
+        more = len(gaps) - MAX_GAPS
+        named = "; ".join([*gaps[:MAX_GAPS], *([f"{more:,} more"] if more > 0 else [])])
+        text = f"No gap was detected from {_minute(to_datetime(self._begin))} to {_minute(to_datetime(self._end))} UTC"
+        untested = len(self._cases) - len(self.exceptions)
+        rest = f" {many(untested, 'silence')} of sources without a heartbeat could not be tested." if untested else ""
+        return f"{text} except: {named}.{rest}" if gaps else f"{text}.{rest}"
 
-    def _gap(self, case: dict[Any, Any]) -> str:
-        return f"{many(case['events'], 'number')} of {case['judged']} that never arrived ({case['numbers']})"
+    def _gaps(self) -> list[str]:
+        """In words: spans without any record, silences of single sources beside them, numbers that never arrived."""
+        told = [
+            f"{_span(row)} no source recorded anything ({duration(row['micros'])})"
+            for row in self.still.to_dict("records")
+        ]
+        for case in self.exceptions.to_dict("records"):
+            if case["what"] == "silence" and not self._stood_still(case):
+                told.append(f"{_span(case)} {case['judged']} recorded nothing ({_length(case)})")
+            if case["what"] == "lost_numbers":
+                numbers = many(case["events"], "number")
+                told.append(f"{numbers} of {case['judged']} never arrived ({case['numbers']})")
+        return told
+
+    def _stood_still(self, case: dict[Any, Any]) -> bool:
+        """Whether the silence of a source is that of all of them, to a minute on both sides."""
+        if pd.isna(case["ended_at"]):
+            return False
+        slack = pd.Timedelta(minutes=1)
+        near = (self.still["began_at"] - case["began_at"] <= slack) & (
+            case["ended_at"] - self.still["ended_at"] <= slack
+        )
+        return bool((near & (self.still["ended_at"] > case["began_at"])).any())
 
     @property
     def conclusion(self) -> Words:
@@ -237,9 +229,6 @@ class PipelineHealth:
             told.append(f"The trail begins at {first}, after the period does: what came before is not in it.")
         if self.period.until is not None and parse_time(last) < self.period.until:
             told.append(f"The trail ends at {last}, before the period does: what came after is not in it.")
-        for row in self.still.to_dict("records"):
-            span = f"{_minute(row['began_at'])} to {_minute(row['ended_at'])} UTC ({duration(row['micros'])})"
-            told.append(f"Everything stood still from {span}: no source recorded anything.")
         cases = self._cases.to_dict("records")
         told += [f"{_WORDS[case['what']]}: {_told(case)}." for case in cases[:MAX_SAID]]
         if len(cases) > MAX_SAID:
@@ -302,7 +291,7 @@ class PipelineHealth:
             },
             figures={name: shown.svg for name, shown in pictures.items() if isinstance(shown, Picture)},
             rows=rows_of(cases, self._records),
-            page=self._page(),
+            page=health_page(int(self.coverage["events"].sum()), self.exceptions),
         )
 
     def submit(self) -> None:
@@ -313,8 +302,8 @@ class PipelineHealth:
         return [
             "Every record that was recorded in the period was read: its batch was hashed and is the one that was "
             "sealed. What is shown is judged by when records were recorded, by the collector's clock.",
-            f"A silence: no record of a source, by its name before the slash, for more than {duration(SILENCE)}. One of "
-            "a source that sends no heartbeat cannot be told from quiet, and is called not testable.",
+            f"A silence: no record of a source, by its name before the slash, for more than {duration(SILENCE)}. One "
+            "of a source that sends no heartbeat cannot be told from quiet, and is called not testable.",
             "Numbers: each instance of a source numbers its events from 1; one that is missing was made and never "
             "arrived.",
             f"Clocks: an event whose own time is more than {duration(AHEAD)} after its arrival shows a clock that was "
@@ -330,33 +319,6 @@ class PipelineHealth:
             "How the pipeline was after the checkpoint is not looked at here; auditlib status shows how it is now.",
         ]
 
-    def _page(self) -> Page:
-        counted = Counter(self.exceptions["what"])
-        tiles = [
-            Tile(int(self.coverage["events"].sum()), "records in the period"),
-            Tile(counted["silence"], "silences", bool(counted["silence"])),
-            Tile(
-                int(self.exceptions.loc[self.exceptions["what"] == "lost_numbers", "events"].sum()),
-                "numbers that never arrived",
-                bool(counted["lost_numbers"]),
-            ),
-            Tile(counted["clock_ahead"], "clocks ahead", bool(counted["clock_ahead"])),
-            Tile(counted["late_arrival"], "sources with late arrivals", bool(counted["late_arrival"])),
-        ]
-        sections = [
-            Section(title="Coverage", figure="calendar", table="sources", columns=_COVERAGE, empty="No record."),
-            Section(
-                title="What was observed",
-                figure="days",
-                table="observations",
-                columns=_OBSERVED,
-                empty="No silence, lost number, clock ahead or late arrival was found in the period.",
-            ),
-            Section(title="Clocks", figure="skew", table="clocks", columns=_CLOCK, empty="No source to measure."),
-            Section(title="Delays", figure="lateness"),
-        ]
-        return Page(tiles, sections)
-
 
 _WORDS = {
     "silence": "Silence",
@@ -365,40 +327,21 @@ _WORDS = {
     "clock_ahead": "Clock",
     "late_arrival": "Late",
 }
-_COVERAGE = [
-    Column("source", "Source"),
-    Column("events", "Records", "number"),
-    Column("first", "First (UTC)", "time"),
-    Column("last", "Last (UTC)", "time"),
-    Column("silences", "Silences", "number"),
-    Column("silent_from", "Longest: from (UTC)", "time"),
-    Column("silent_until", "Until (UTC)", "time"),
-]
-_OBSERVED = [
-    Column("verdict", "Verdict", "verdict"),
-    Column("judged", "Source"),
-    Column("began_at", "From (UTC)", "time"),
-    Column("ended_at", "Until (UTC)", "time"),
-    Column("note", "What was observed", "wide"),
-    Column("event_id", "Event that shows it", "code"),
-]
-_CLOCK = [
-    Column("source", "Instance"),
-    Column("events", "Records", "number"),
-    Column("ahead_median_seconds", "Ahead, median (s)", "number"),
-    Column("ahead_p99_seconds", "99th percentile (s)", "number"),
-    Column("ahead_most_seconds", "Most (s)", "number"),
-    Column("late_most_seconds", "Longest delay (s)", "number"),
-]
 
 
 def _told(case: dict[Any, Any]) -> str:
-    ended = case["ended_at"]
-    when = _minute(case["began_at"])
-    if not pd.isna(ended) and ended != case["began_at"]:
-        when = f"from {when} to {_minute(ended)}"
+    when = f"{_minute(case['began_at'])} UTC" if case["ended_at"] == case["began_at"] else _span(case)
     shown = f" ({case['event_id']})" if case["what"] == "late_arrival" and case["events"] == 1 else ""
-    return f"{case['note']}{shown}, {when} UTC"
+    return f"{case['reason']}{shown}, {when}"
+
+
+def _span(case: dict[Any, Any]) -> str:
+    began, ended = case["began_at"], case["ended_at"]
+    return f"from {_minute(began)} {'on' if pd.isna(ended) else f'to {_minute(ended)}'} UTC"
+
+
+def _length(case: dict[Any, Any]) -> str:
+    return duration(round(case["seconds"] * SECOND))
 
 
 def _minute(moment: Any) -> str:

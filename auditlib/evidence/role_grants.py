@@ -14,6 +14,7 @@ from auditlib.evidence.answer import Answer, Period, period_of, rows_of
 from auditlib.evidence.charts import BLUE, GREY, VERMILION, Picture, timeline
 from auditlib.evidence.coverage import alive_sentences, coverage, sources_that_record
 from auditlib.evidence.integrity import Integrity, integrity
+from auditlib.evidence.statement import Statement, state
 from auditlib.findings import duration
 from auditlib.formats.times import DAY, parse_time, to_datetime
 from auditlib.pipeline import SILENCE
@@ -106,6 +107,19 @@ class RoleGrants:
     def exceptions(self) -> pd.DataFrame:
         """The potential exceptions, each with its reason."""
         return self._matched.exceptions[["item", "occurred_at", "grantee", "entitlement", "verdict", "reason"]]
+
+    @cached_property
+    def statement(self) -> Statement:
+        """How the population was drawn, for whoever asks about its completeness and accuracy."""
+        drawn = self._population
+        return state(
+            self.trail,
+            self.period,
+            query=drawn.filter.describe() | {"entitlement": drawn.entitlement, "kind": drawn.kind},
+            actions=drawn.actions,
+            read=drawn.batches_read,
+            items=drawn.items,
+        )
 
     @cached_property
     def coverage(self) -> pd.DataFrame:
@@ -201,20 +215,22 @@ class RoleGrants:
             period=self.period,
             headline=self.headline,
             conclusion=self._conclusion(),
-            procedure=[*self._population.sentences(), *self.policy.sentences()],
+            procedure=[*self._population.sentences(), *self.statement.sentences, *self.policy.sentences()],
             limits=self.integrity.limits(),
             population=self._population.statement()
-            | {"verdicts": self._matched.counts(), "integrity": self.integrity.statement()},
+            | {"verdicts": self._matched.counts(), "integrity": self.integrity.statement()}
+            | {"statement": self.statement.facts},
             exceptions=len(self._matched.exceptions),
             tables={
                 "approvals": decisions.drop(columns=["emergency"]),
                 "exceptions": self._matched.exceptions,
                 "grants": grants,
                 "other_uses": others,
+                "refused": self.statement.refused,
                 "sources": self.coverage,
             },
             figures={"timeline": self.timeline.svg} if len(grants) else {},
-            rows=rows_of(self._population.items, decisions, requests, revokes, others, *people),
+            rows=rows_of(self._population.items, decisions, requests, revokes, others, self.statement.refused, *people),
         )
 
     def _decisions(self, grants: pd.DataFrame) -> pd.DataFrame:

@@ -76,6 +76,11 @@ class Vault(Protocol):
         """Every version and delete marker below the prefix, sorted by key, the oldest of a key first."""
 
 
+def is_remote(vault: Vault) -> bool:
+    """Whether each read is a way over the network, so that reading several at once, and keeping batches, pays."""
+    return vault.url.startswith("s3://")
+
+
 def open_vault(url: str, *, create: bool = False) -> Vault:
     """A path, a `file://` or an `s3://bucket/prefix` URL -> its Vault.
 

@@ -28,7 +28,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from auditlib.errors import MalformedError
-from auditlib.vault import Vault
+from auditlib.vault import Vault, is_remote
 
 DEFAULT_BYTES = 10 * 1024**3  # of batches kept, unless AUDITLIB_CACHE_BYTES says otherwise
 _OTHERS_WRITE = 0o022  # group and others may write
@@ -40,7 +40,7 @@ def batch_cache(vault: Vault) -> BatchCache | None:
 
     MalformedError where AUDITLIB_CACHE_BYTES is no number of bytes.
     """
-    if not vault.url.startswith("s3://"):
+    if not is_remote(vault):
         return None
     text = os.environ.get("AUDITLIB_CACHE_BYTES") or str(DEFAULT_BYTES)
     if not (text.isascii() and text.isdecimal()):

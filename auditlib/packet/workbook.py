@@ -1,0 +1,458 @@
+"""evidence.xlsx: the tables of a packet for people who live in a spreadsheet, and a worksheet to test on.
+
+    Cover | Population | Sample | Potential exceptions | Integrity | Testing | every other table
+
+An item's number is its place in the population's table, from 1: on every sheet the same. Times stand twice: a date that
+a spreadsheet can reckon with, to the millisecond, and the exact text. Everything a record says is text: nothing becomes
+a formula, a link or a number, and what would run as a formula gets the CSV's apostrophe. The Parquet is the authority.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import chain, islice
+from math import isnan
+from typing import Any, Literal, NamedTuple
+
+import pyarrow as pa
+
+from auditlib.approvals import ATTRIBUTES
+from auditlib.errors import UnavailableError
+from auditlib.evidence.answer import many
+from auditlib.export import XLSX_CELL, XLSX_ROWS, defuse
+from auditlib.formats.canonical import canonical
+from auditlib.formats.times import DAY, format_time
+from auditlib.packet.report import visible
+from auditlib.packet.tables import population_table
+
+SHEET_NAME = 31  # characters, Excel specifications and limits
+_EPOCH = 25_569  # days from Excel's day 0 to 1970-01-01, ECMA-376 18.17.4.1 (1900 date system)
+_CHUNK = 8_192  # rows in memory at once
+_MEASURED = 2_000  # rows whose cells set the width of a column
+_WIDEST = 60  # characters of a column
+_COVER = (24, 110)  # characters of the cover's columns
+_LINE, _HIGHEST = 15, 405  # points; Excel shows rows of at most 409
+_FITTING = 8  # columns that can be read when a page's width holds them all
+_NAMED = {"No.": "No.", "event_id": "Event", "actor_id": "Actor", "row": "Row in the batch", "sequence": "Seal"}
+_TITLES = {"sample": "Sample", "exceptions": "Potential exceptions"}
+_PLACE = ("item", "event_id", "source", "sequence", "row")  # what tells an item of a population from every other
+_REFERENCE = (*_PLACE, "recorded_at")  # said by the evidence reference, or not needed where one tests
+_ENTERED = (("Tester", 16), ("Date", 12), ("Conclusion", 30), ("Workpaper reference", 24))  # heading, width
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say
+
+Kind = Literal["text", "number", "date", "tick", "entry", "day"]
+
+
+class _Column(NamedTuple):
+    heading: str
+    kind: Kind
+    width: int = 0  # characters; 0: as wide as what stands in it
+
+
+class _View(NamedTuple):
+    """What becomes a sheet, or several: its title, its columns, how many rows, the rows, and where they stand whole."""
+
+    title: str
+    columns: list[_Column]
+    rows_in_all: int
+    rows: Iterator[tuple[Any, ...]]
+    whole: str  # the file that holds what a cell has no room for
+
+
+def workbook(
+    facts: Mapping[str, Any], tables: Mapping[str, pa.Table], created: datetime, *, most_rows: int = XLSX_ROWS
+) -> bytes:
+    """packet.json's fields as far as they are known, the tables, the last `sealed_at` -> the file's bytes.
+
+    Equal arguments give equal bytes. A table past `most_rows` rows goes on on further sheets, and both say so.
+    Raises UnavailableError where the disk has no room for the sheets on their way.
+    """
+    import xlsxwriter
+
+    views = _views(facts, tables)
+    options = {
+        "constant_memory": True,  # rows go to temporary files, so that a population of millions fits
+        "strings_to_formulas": False,
+        "strings_to_urls": False,
+        "strings_to_numbers": False,
+    }
+    buffer = io.BytesIO()
+    try:
+        with xlsxwriter.Workbook(buffer, options) as book:
+            book.set_properties({"title": visible(str(facts["title"]))[:120], "created": created})
+            styles = _styles(book)
+            names = _sheet_names([("Cover", 1), *((view.title, _parts(view.rows_in_all, most_rows)) for view in views)])
+            _cover(book.add_worksheet(names[0][0]), styles, facts, views, names[1:])
+            for view, own in zip(views, names[1:], strict=True):
+                _fill(book, styles, view, own, most_rows)
+    except (OSError, xlsxwriter.exceptions.FileCreateError) as error:
+        raise UnavailableError(f"evidence.xlsx cannot be written ({error}).", remedy="Make room on the disk.") from None
+    return _repacked(buffer.getvalue())
+
+
+# --- what stands on the sheets -----------------------------------------------------------------------------------
+
+
+def _views(facts: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> list[_View]:
+    name = population_table(facts)
+    population = _numbered(tables[name], tables[name]) if name in tables else None
+    views = []
+    if population is not None:
+        views.append(_view("Population", name, population))
+    for special in ("sample", "exceptions"):
+        if special in tables:
+            table = tables[special] if population is None else _numbered(tables[special], population)
+            views.append(_view(_TITLES[special], special, table))
+        else:
+            said = "No sample was drawn: every item was tested." if special == "sample" else "This answer notes none."
+            views.append(_View(_TITLES[special], [_Column("Note", "text")], 1, iter([(said,)]), "packet.json"))
+    views.append(_integrity(facts))
+    if population is not None:
+        tested = population
+        if "sample" in tables:
+            chosen = [number - 1 for number in _numbered(tables["sample"], population)["No."].to_pylist() if number]
+            tested = population.take(pa.array(chosen, pa.int64()))
+        views.append(_testing(name, tested))
+    return views + [
+        _view(_words(other), other, table)
+        for other, table in sorted(tables.items())
+        if other not in (name, *_TITLES) and table.num_columns
+    ]
+
+
+def _numbered(table: pa.Table, population: pa.Table) -> pa.Table:
+    """A table whose first column is the number that each of its items has in the population; none where it is not."""
+    names = [name for name in _PLACE if name in table.column_names and name in population.column_names]
+    places: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for number, key in enumerate(_tuples(population.select(names)), 1):
+        places[key].append(number)
+    for numbers in places.values():
+        numbers.reverse()  # equal rows keep their order
+    known = "item" in names or "event_id" in names  # a source alone tells nothing apart
+    found = [places[key].pop() if known and places.get(key) else None for key in _tuples(table.select(names))]
+    return table.add_column(0, "No.", pa.array(found, pa.int64()))
+
+
+def _view(title: str, name: str, table: pa.Table) -> _View:
+    return _View(title, _columns(table.schema), table.num_rows, _rows(table), f"tables/{name}.csv")
+
+
+def _testing(name: str, table: pa.Table) -> _View:
+    """Each item with where its evidence is and what was found, then what the auditor enters, blank."""
+    present = table.column_names
+    attributes = [attribute for attribute in ATTRIBUTES if attribute in present]
+    last = [column for column in ("verdict", *attributes, "reason") if column in present]
+    what = [column for column in present if column not in (*last, *_REFERENCE, "No.")]
+    first = [column for column in ("No.", "item") if column in present]
+    shown = table.select([*first, *what, *last])
+    ours = {"verdict": "Our verdict", "reason": "What we noted"}
+    columns = _columns(shown.schema, ours | {name: f"Our result: {_words(name).lower()}" for name in attributes})
+    columns.insert(len(first), _Column("Evidence reference", "text"))
+    ticks = [_Column(f"Tick: {_words(attribute).lower()}", "tick", 11) for attribute in attributes]
+    columns += ticks or [_Column("Tick", "tick", 11)]
+    columns += [_Column(heading, "day" if heading == "Date" else "entry", width) for heading, width in _ENTERED]
+    blanks = (None,) * (max(1, len(ticks)) + len(_ENTERED))
+    rows = (
+        (*row[: len(first)], reference, *row[len(first) :], *blanks)
+        for reference, row in zip(_references(table), _rows(shown), strict=True)
+    )
+    return _View("Testing", columns, table.num_rows, rows, f"tables/{name}.csv")
+
+
+def _references(table: pa.Table) -> Iterator[str]:
+    """`seal 21, row 887: 01KSMQAP1KW72C1S30C3PFS66Q of admin-console/2b6e`, as far as the table says so."""
+    names = [name for name in ("sequence", "row", "event_id", "source") if name in table.column_names]
+    words = {"sequence": "seal {}", "row": ", row {}", "event_id": ": {}", "source": " of {}"}
+    for row in _tuples(table.select(names)):
+        said = "".join(words[name].format(cell) for name, cell in zip(names, row, strict=True) if cell is not None)
+        yield said.removeprefix(": ")
+
+
+def _integrity(facts: Mapping[str, Any]) -> _View:
+    lines: list[tuple[str, str, str]] = []
+    for one in facts["checkpoints"]:
+        lines += [
+            ("Trail", one["origin"], ""),
+            ("Checkpoint", many(one["size"], "seal"), f"root {one['root']}"),
+            *(("Signed by", key, "") for key in one["keys"]),
+            ("Last seal (UTC)", one["last_sealed_at"], ""),
+        ]
+    checks = facts["population"].get("integrity", {}).get("checks", {})
+    for number, check in sorted(checks.items(), key=lambda pair: int(pair[0])):
+        lines.append((f"Check {number}", check["check"], check["done"]))
+    lines += [("Not proven", sentence, "") for sentence in facts["limits"]]
+    columns = [_Column("What", "text"), _Column("What it says", "text"), _Column("When this was built", "text")]
+    return _View("Integrity", columns, len(lines), iter(lines), "packet.json")
+
+
+def _words(name: str) -> str:
+    return _NAMED.get(name) or name.replace("_", " ").capitalize()
+
+
+def _columns(schema: pa.Schema, headings: Mapping[str, str] | None = None) -> list[_Column]:
+    found = []
+    for field in schema:
+        heading = (headings or {}).get(field.name) or _words(field.name)
+        if pa.types.is_timestamp(field.type):
+            found += [_Column(f"{heading} (UTC)", "date", 22), _Column(f"{heading} (UTC, exact text)", "text")]
+        else:
+            number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+            found.append(_Column(heading, "number" if number or pa.types.is_decimal(field.type) else "text"))
+    return found
+
+
+def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """The rows as the columns have them: a time is a serial day number, cut to the millisecond, and its text."""
+    for batch in table.to_batches(max_chunksize=_CHUNK):
+        columns: list[list[Any]] = []
+        for column in batch.columns:
+            if pa.types.is_timestamp(column.type):
+                times = column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
+                columns.append([None if us is None else _EPOCH + us // 1000 * 1000 / DAY for us in times])
+                columns.append([None if us is None else format_time(us) for us in times])
+            else:
+                columns.append(column.to_pylist())
+        yield from zip(*columns, strict=True)
+
+
+def _tuples(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    if not table.num_columns:
+        return iter([()] * table.num_rows)
+    return zip(*(column.to_pylist() for column in table.columns), strict=True)
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+def _styles(book: Any) -> dict[str, Any]:
+    top = {"valign": "top"}
+    entry = {**top, "bg_color": "#FFF9E5", "border": 1, "border_color": "#D9DEE5"}
+    styles = {
+        "text": {**top, "num_format": "@", "text_wrap": True},  # `@`: still text after somebody edited the cell
+        "number": {**top, "num_format": "General"},
+        "date": {**top, "num_format": "yyyy-mm-dd hh:mm:ss.000", "align": "left"},
+        "head": {"bold": True, "bg_color": "#E8EEF3", "bottom": 2, "text_wrap": True, "valign": "bottom"},
+        "entry": {**entry, "num_format": "@", "text_wrap": True},
+        "tick": {**entry, "num_format": "@", "align": "center"},
+        "day": {**entry, "num_format": "yyyy-mm-dd"},
+        "title": {"bold": True, "font_size": 18, "font_color": "#00538A", "text_wrap": True, **top},
+        "label": {"bold": True, "font_color": "#5A6473", "text_wrap": True, **top},
+        "note": {"italic": True, "font_color": "#5A6473"},
+        "link": {"font_color": "#00538A", "underline": 1, **top},
+    }
+    return {name: book.add_format(style) for name, style in styles.items()}
+
+
+def _fill(book: Any, styles: Mapping[str, Any], view: _View, names: Sequence[str], most_rows: int) -> None:
+    """A view on its sheets, one after the other; the last line of a sheet that is full says where it goes on."""
+    rows = (
+        [_cell(column, cell, view.whole) for column, cell in zip(view.columns, row, strict=True)] for row in view.rows
+    )
+    measured = list(islice(rows, _MEASURED))
+    widths = [
+        column.width or _width(column.heading, [row[place] for row in measured])
+        for place, column in enumerate(view.columns)
+    ]
+    rows = chain(measured, rows)
+    left = view.rows_in_all
+    for number, name in enumerate(names):
+        page = book.add_worksheet(name)
+        _set_up(page, styles, view, widths)
+        here = left if number == len(names) - 1 else most_rows - 2  # a line for the headings, one for the note
+        for line in range(1, here + 1):
+            _write(page, line, view.columns, next(rows), widths, styles)
+        if number < len(names) - 1:
+            said = f"These are {here:,} rows; Excel has no room for more on a sheet. They go on on {names[number + 1]}."
+            page.write_string(here + 1, 0, said, styles["note"])
+        page.autofilter(0, 0, max(here, 1), len(view.columns) - 1)
+        left -= here
+
+
+def _set_up(page: Any, styles: Mapping[str, Any], view: _View, widths: Sequence[int]) -> None:
+    for place, column in enumerate(view.columns):
+        page.set_column(place, place, widths[place])
+        page.write_string(0, place, _text(column.heading, view.whole), styles["head"])
+    page.freeze_panes(1, 2 if view.columns[0].heading == "No." else 0)
+    page.ignore_errors({"number_stored_as_text": "A1:XFD1048576"})  # 12-digit accounts are text on purpose
+    page.repeat_rows(0)
+    _paper(page, fit=len(view.columns) <= _FITTING)
+
+
+def _paper(page: Any, *, fit: bool) -> None:
+    page.set_landscape()
+    page.set_paper(9)  # A4, ECMA-376 18.3.1.63
+    page.set_footer("&L&A&RPage &P of &N")
+    if fit:
+        page.fit_to_pages(1, 0)
+
+
+def _cell(column: _Column, value: Any, whole: str) -> str | float | None:
+    """What is written of a value: a text, a number, or nothing."""
+    if value is None or (isinstance(value, float) and isnan(value)):
+        return None
+    if column.kind in ("number", "date") and abs(value) < 2**53:  # past it a spreadsheet's numbers lose digits
+        return float(value)
+    return _text(value, whole)
+
+
+def _write(
+    page: Any,
+    line: int,
+    columns: Sequence[_Column],
+    cells: Sequence[str | float | None],
+    widths: Sequence[int],
+    styles: Mapping[str, Any],
+) -> None:
+    _set_height(page, line, cells, widths)
+    for place, (column, cell) in enumerate(zip(columns, cells, strict=True)):
+        if column.kind in ("tick", "entry", "day"):
+            page.write_blank(line, place, None, styles[column.kind])
+        elif isinstance(cell, float):
+            page.write_number(line, place, cell, styles[column.kind])
+        elif cell is not None:
+            page.write_string(line, place, cell, styles["text"])
+
+
+def _set_height(page: Any, line: int, cells: Sequence[str | float | None], widths: Sequence[int]) -> None:
+    """As high as its longest text needs: Excel finds that out by itself, others do not."""
+    lines = max(
+        -(-len(cell) // width) if isinstance(cell, str) else 1 for cell, width in zip(cells, widths, strict=True)
+    )
+    if lines > 1:
+        page.set_row(line, min(lines * _LINE, _HIGHEST))
+
+
+def _width(heading: str, cells: Sequence[str | float | None]) -> int:
+    """Characters: as wide as the longest word of the heading and the longest cell, within reason."""
+    longest = max(
+        (len(cell if isinstance(cell, str) else f"{cell:.10g}") for cell in cells if cell is not None), default=0
+    )
+    return min(max(longest, *(len(word) for word in heading.split())) + 2, _WIDEST)
+
+
+def _text(value: Any, whole: str) -> str:
+    """What a cell can hold of a value: nothing hidden, nothing that runs, cut where it is too long, and that said."""
+    text = value if isinstance(value, str) else str(value)
+    text = defuse(text if text.isprintable() else visible(text))
+    if len(text) * 2 <= XLSX_CELL or len(text.encode("utf-16-le")) <= 2 * XLSX_CELL:  # Excel counts UTF-16 units
+        return text
+    note = f" ... (cut: a cell holds {XLSX_CELL:,} characters; the whole text stands in {whole})"
+    return text.encode("utf-16-le")[: 2 * (XLSX_CELL - len(note))].decode("utf-16-le", "ignore") + note
+
+
+def _cover(
+    page: Any, styles: Mapping[str, Any], facts: Mapping[str, Any], views: Sequence[_View], names: Sequence[list[str]]
+) -> None:
+    for place, width in enumerate(_COVER):
+        page.set_column(place, place, width)
+    page.hide_gridlines(2)
+    _paper(page, fit=True)
+    page.write_string(0, 1, _text(facts["title"], "packet.json"), styles["title"])
+    line = 2
+
+    def tell(label: str, texts: Sequence[str]) -> None:
+        nonlocal line
+        for number, text in enumerate(texts):
+            cells = ("" if number else label, _text(text, "packet.json"))
+            _set_height(page, line, cells, _COVER)
+            page.write_string(line, 0, cells[0], styles["label"])
+            page.write_string(line, 1, cells[1], styles["text"])
+            line += 1
+
+    for label, text in _answered(facts):
+        tell(label, [text])
+    for view, own in zip(views, names, strict=True):
+        for number, name in enumerate(own):
+            page.write_url(line, 0, f"internal:'{name}'!A1", styles["link"], name)  # our name, not a record's
+            more = (
+                f"goes on from {own[number - 1]}" if number else f"{many(view.rows_in_all, 'row')}, from {view.whole}"
+            )
+            page.write_string(line, 1, more, styles["text"])
+            line += 1
+    tell("What was found", facts["conclusion"])
+    tell("How it was drawn", facts["procedure"])
+    tell("What this does not prove", facts["limits"])
+    tell("Parameters", [f"{name}: {_given(value)}" for name, value in _parameters(facts)])
+    tell("Software", [", ".join(f"{name} {version}" for name, version in sorted(facts["software"].items()))])
+    tell("How to read this", _READING)
+
+
+def _answered(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    period, population = facts["period"], facts["population"]
+    ends = [period["utc"]["since"] or "the beginning", period["utc"]["until"] or "the checkpoint"]
+    yield "Question", facts["question"]
+    yield "Answer", facts["headline"]
+    yield "Request", facts["request"]
+    yield "Criteria", ", ".join(facts["criteria"]) or "none claimed"
+    yield "Period (UTC)", f"{ends[0]} (inclusive) to {ends[1]} (exclusive)"
+    if period["time_zone"] != "UTC":
+        local = [period["local"]["since"] or ends[0], period["local"]["until"] or ends[1]]
+        yield f"Period ({period['time_zone']})", f"{local[0]} (inclusive) to {local[1]} (exclusive)"
+    for one in facts["checkpoints"]:
+        sealed = f"{many(one['size'], 'seal')}, last sealed at {one['last_sealed_at']} (UTC)"
+        yield "Checkpoint", f"{one['origin']}, {sealed}"
+    yield "Population", f"{many(population['items'], 'item')} in {many(population['events'], 'event')}"
+    yield "Potential exceptions", f"{facts['exceptions']:,}"
+
+
+def _parameters(facts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in sorted(facts["parameters"].items()):
+        if isinstance(value, dict):
+            yield from ((f"{name}, {inner}", more) for inner, more in sorted(value.items()))
+        else:
+            yield name, value
+
+
+def _given(value: Any) -> str:
+    return value if isinstance(value, str) else canonical(value).decode()
+
+
+_READING = [
+    "No. is the place of an item in the population's table, from 1; it is the same on every sheet.",
+    "Every time is UTC. A date holds the time cut to the millisecond; the exact text beside it has the microseconds.",
+    "A text that a spreadsheet could run as a formula has an apostrophe before it; control and formatting characters "
+    "are written as \\u{...}. The Parquet files beside this one hold every text as it was recorded.",
+    "Seals, and rows within a batch, are counted from 0.",
+    "What is entered on the sheet Testing stays in the copy that it was entered in. To check that no evidence was "
+    "changed, use the packet: its manifests hold the hash of this file as it was handed over.",
+    "The evidence digest is the SHA-256 of packet.json, which holds the hash of this file: it stands in the report.",
+]
+
+
+def _parts(count: int, most_rows: int) -> int:
+    """The sheets that so many rows take: one with its headings, or several that give up a line to the note as well."""
+    return 1 if count < most_rows else -(-count // (most_rows - 2))
+
+
+def _sheet_names(wanted: Sequence[tuple[str, int]]) -> list[list[str]]:
+    """Names that Excel takes: at most 31 characters, none of `[]:*?/\\'`, no two alike whatever the case."""
+    taken: set[str] = {"history"}  # Excel keeps it for itself
+    found = []
+    for title, parts in wanted:
+        plain = "".join(c for c in title if c.isprintable() and c not in "[]:*?/\\'") or "Table"
+        own: list[str] = []
+        number = 0
+        while len(own) < parts:
+            number += 1
+            end = f" {number}" if number > 1 else ""
+            name = plain[: SHEET_NAME - len(end)].strip() + end
+            if name.lower() not in taken:
+                taken.add(name.lower())
+                own.append(name)
+        found.append(own)
+    return found
+
+
+def _repacked(data: bytes) -> bytes:
+    """The same members, without the times and modes of the temporary files they came from."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            member = zipfile.ZipInfo(name, _ZIP_TIME)
+            member.create_system, member.compress_type = 3, zipfile.ZIP_DEFLATED
+            new.writestr(member, old.read(name))
+    return buffer.getvalue()
