@@ -97,9 +97,7 @@ class ThroughCollector:
         wait = FIRST_WAIT
         for attempt in range(ATTEMPTS):
             try:
-                return self._collector.deliver(
-                    list(map(event_bytes, events)), {"Audit-Account": account} if account else {}
-                )
+                return self._collector.deliver(bodies, about)
             except NotTaken as error:
                 raise MalformedError(
                     f"the collector takes no such request ({error}).",

@@ -490,7 +490,8 @@ def _check_compromised(history: History, said: Announced) -> None:
             named = f"{sizes[0]:,} to {sizes[-1]:,}" if len(sizes) > 1 else f"{sizes[0]:,}"
             message = (
                 f"{len(sizes):,} checkpoint(s), of sizes {named}, were signed by the key {name} after "
-                f"{format_time(since)}, since when it is stated to be compromised: what they cover needs an anchor from elsewhere."
+                f"{format_time(since)}, since when it is stated to be compromised: "
+                "what they cover needs an anchor from elsewhere."
             )
             history.add(0, layout.checkpoint_key(sizes[0]), message, "", name, "warning")
 

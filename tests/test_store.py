@@ -44,8 +44,8 @@ class Place:
         return {table: sorted(self.sql(f"SELECT * FROM {table}"), key=repr) for table in tables}
 
     def close(self):
-        while self._stores:
-            self._stores.pop().close()
+        for store in self._stores:
+            store.close()
 
 
 # ----------------------------------------------------------------------------------------------------------- SQLite
