@@ -133,8 +133,11 @@ class TestSQLite(StoreSuite):
         with contextlib.closing(sqlite3.connect(place.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with ThreadPoolExecutor(10) as pool:
-                found = [pool.submit(store.append, [record(number)]) for number in range(10)]
-                while len(store._appender._queue) < 9:  # the tenth is in the writer's hands
+                found = [pool.submit(store.append, [record(0)])]
+                while store._appender._thread is None or store._appender._queue:
+                    assert not found[0].done()  # it is in the writer's hands, who waits for the other process
+                found += [pool.submit(store.append, [record(number)]) for number in range(1, 10)]
+                while len(store._appender._queue) < 9:
                     assert not any(future.done() for future in found)
                 other.execute("ROLLBACK")
         assert [future.result()[0].status for future in found] == ["recorded"] * 10

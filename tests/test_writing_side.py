@@ -4,14 +4,17 @@ The promise each time: every acknowledged event is sealed exactly once, no histo
 process meets a traceback and no client a 500. The world that is broken is in writing.py.
 """
 
+import itertools
 import random
 import signal
 import time
 
 import pg_service as services
 import pytest
-from writing import World, forks, until
+from writing import KILLED, World, forks, until
 from writing_programs.faults import STEPS
+
+from auditlib.formats import layout
 
 SEED = 20261123
 KILLS = {"application": 36, "collector": 34, "sealer": 34}  # a database; where all die at once, each counts
@@ -84,24 +87,45 @@ def test_kills_at_random_moments_lose_double_and_fork_nothing(world):
 
 # --- killed at each step ------------------------------------------------------------------------------------------
 
-ROLES = {  # whose steps they are
-    "sealer": list(STEPS)[: list(STEPS).index("request taken")],
-    "collector": list(STEPS)[list(STEPS).index("request taken") : list(STEPS).index("event spooled")],
-    "billing-api": list(STEPS)[list(STEPS).index("event spooled") :],
-}
 
-
-def test_kills_before_and_after_each_step_lose_double_and_fork_nothing(tmp_path, url, server):
+def test_kills_before_and_after_each_step_lose_double_and_fork_nothing(tmp_path, url, server, monkeypatch):
     """Client, collector and sealer die right before and right after each step; who comes after them goes on."""
-    world = World(tmp_path, url, server, page=4)
+    monkeypatch.setattr(layout, "PAGE", 4)  # seals; else a page would be met after 1,024
+    world = World(tmp_path, url, server, pause=0.005, page=layout.PAGE)
     try:
-        world.start("idp")
-        for name, steps in ROLES.items():
-            for other in ("collector", "sealer", "billing-api"):
-                if other not in world.programs and other != name:
-                    world.start(other)
-            for step in steps:
-                for after in (False, True):
-                    ...
+        for name in ("collector", *world.applications):
+            world.start(name)
+        killed = 0
+        for role, name in (("application", "billing-api"), ("collector", "collector")):
+            for fault in faults_at(STEPS[role]):
+                world.kill(name)
+                assert world.start(name, **fault).end() == KILLED, world.programs[name].said()
+                world.programs.pop(name)
+                world.start(name)
+                killed += 2
+                print(time.monotonic(), fault, flush=True)
+        world.kill(*world.applications)
+        world.pause = 0.05
+        for name in world.applications:
+            world.start(name)
+        world.seal()
+        for fault in faults_at(STEPS["sealer"]):
+            until(lambda: dies(world.sealing_once(max_events=5, **fault)))  # noqa: B023
+            killed += 1
+        assert killed >= 2 * sum(map(len, STEPS.values()))
+        world.finish()
+        world.check(unwritten=2 * killed)
     finally:
         world.close()
+
+
+def faults_at(steps):
+    """A SIGKILL before and one after each step."""
+    for step, after in itertools.product(steps, (False, True)):
+        yield {"at": step, "after": after, "nth": 1, "signal": signal.SIGKILL}
+
+
+def dies(program):
+    """Whether it was killed; a round that did not come to the step ended well."""
+    assert program.end() in (0, KILLED), program.said()
+    return program.code == KILLED

@@ -149,7 +149,7 @@ class Program:
 class World:
     """Applications, a collector, a sealer, around one store and one vault; `url` names the store."""
 
-    def __init__(self, folder, url, server, *, applications=APPLICATIONS, vault=None, pause=0.005, page=None):
+    def __init__(self, folder, url, server, *, applications=APPLICATIONS, vault=None, pause=0.01, page=None):
         self.folder, self.url, self._server = folder, url, server
         self.vault_url = vault or str(folder / "vault")
         self.applications, self.pause = applications, pause
@@ -190,7 +190,7 @@ class World:
             arguments += ["--catalog", self.extra_catalog]
         return self.cli("collector", "collect", *arguments, **faults)
 
-    def _sealer(self, *, every="1s", max_events=200, environment=None, **faults):
+    def _sealer(self, *, every="1s", max_events=500, environment=None, **faults):
         arguments = ["--watch", "--every", every, "--max-events", max_events]
         return self.cli("sealer", "seal", *self.sealing(), *arguments, environment=environment, **faults)
 
@@ -216,7 +216,9 @@ class World:
     def stop(self, *names):
         """SIGTERM, one after the other."""
         for name in names:
-            self.programs.pop(name).stop()
+            program = self.programs.pop(name)
+            program.until_said({"collector": "listening on", "sealer": " seals."}.get(name, "ready"))
+            program.stop()
 
     def close(self):
         """Let nothing run on."""
@@ -290,9 +292,14 @@ class World:
             said = self.programs.pop(name).said()
             assert "waiting 0 " in said, said
 
+    def sealing_once(self, max_events=50_000, environment=None, **faults):
+        """`auditlib seal` without --watch, as it runs."""
+        arguments = [*self.sealing(), "--max-events", max_events]
+        return self.cli("sealing", "seal", *arguments, environment=environment, **faults)
+
     def seal(self):
         """Seal what is left, once."""
-        sealing = self.cli("sealing", "seal", *self.sealing())
+        sealing = self.sealing_once()
         assert sealing.end() == 0, sealing.said()
         return sealing.said()
 

@@ -22,6 +22,9 @@ def packet_build(
     parameter: Annotated[
         list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="A parameter of the notebook.")
     ] = None,
+    redact: Annotated[
+        list[str] | None, typer.Option(help="A field to leave out: context.ip, actor.session.")
+    ] = None,
     key: KeysOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -33,7 +36,7 @@ def packet_build(
         raise MalformedError("exists already and is not overwritten.", where=str(output), remedy="Choose another -o.")
     if not as_json and sys.stderr.isatty():
         say(f"running {request} ...")
-    built = build_packet(request, vault, dict(map(pair, parameter or [])), output, keys=key)
+    built = build_packet(request, vault, dict(map(pair, parameter or [])), output, keys=key, redact=redact or [])
     if as_json:
         from msgspec import to_builtins
 

@@ -58,29 +58,19 @@ def levels(
 ) -> Picture:
     """Seconds a day on a logarithmic scale, and the limit; what is past it stands out and is named."""
     with _drawing(2.7, title) as (axes, save):
-        within: Any = [
-            (day, max(_LEAST, seconds)) for _, points in lanes for day, seconds in points if seconds <= limit
-        ]
+        every = [point for _, points in lanes for point in points]
+        within: Any = [(day, max(_LEAST, seconds)) for day, seconds in every if seconds <= limit]
         if within:
             axes.plot(*zip(*within, strict=True), "o", color=BLUE, alpha=0.45, markersize=3.2, markeredgewidth=0)
         for number, (name, points) in enumerate(lanes):
             past: Any = [(day, seconds) for day, seconds in points if seconds > limit]
             if past:
-                axes.plot(
-                    *zip(*past, strict=True), "DsX^vP"[number % 6], color=VERMILION, markersize=4.5, linestyle="none"
-                )
-                right = past[-1][0] - span[0] < (span[1] - span[0]) * 0.7
-                day, aside, beside = (past[-1][0], 8, "left") if right else (past[0][0], -8, "right")
-                axes.annotate(
-                    name,
-                    (day, past[-1][1]),
-                    (aside, 0),
-                    textcoords="offset points",
-                    ha=beside,
-                    va="center",
-                    fontsize=8.5,
-                )
-        most = max([limit, *(seconds for _, points in lanes for _, seconds in points)])
+                axes.plot(*zip(*past, strict=True), "DsX^vP"[number % 6], color=VERMILION, markersize=4.5)
+                left = past[-1][0] - span[0] < (span[1] - span[0]) * 0.7  # room for its name to the right
+                place, aside, beside = (past[-1], 8, "left") if left else (past[0], -8, "right")
+                offset: Any = {"xytext": (aside, 0), "textcoords": "offset points"}
+                axes.annotate(name, place, **offset, ha=beside, va="center", fontsize=8.5)
+        most = max([limit, *(seconds for _, seconds in every)])
         axes.axhline(limit, color=GREY, linewidth=1, linestyle="--")
         axes.set_yscale("log")
         axes.set_ylim(_LEAST * 0.8, most * 2.5)

@@ -22,7 +22,7 @@ from auditlib.formats.times import SECOND, parse_time
 from auditlib.monitor.settings import Settings, is_paced
 from auditlib.pipeline import HEARTBEAT, Runs
 
-COLUMNS = ["event_id", "occurred_at", "action", "recorded_at", "source", "source_seq"]
+COLUMNS = ["event_id", "occurred_at", "action", "context", "recorded_at", "source", "source_seq"]
 MINUTE = 60 * SECOND  # microseconds: one measurement of a clock
 MAX_IDS = 5  # late events named of one source
 MAX_SILENCES = 1000  # silences kept of one source
@@ -77,7 +77,10 @@ class Hearing:
                 rows = np.flatnonzero((codes == code) & (recorded >= self._since))
                 self._measure(source, recorded[rows], occurred[rows])
         for source, pulse in pipeline.observe(table).items():
-            self._runs.setdefault(source, []).extend(pulse.numbers)
+            self._runs.setdefault(source, []).extend([*pulse.numbers, *pulse.refused])
+            if pulse.refused:  # whose events are refused is not silent
+                heard = self.sources.setdefault(source_name(source), Heard())
+                heard.last = max(heard.last, pulse.last)
         own = table.filter(pa.array(recorded >= self._since)).column("action").value_counts().to_pylist()
         self.actions.update({each["values"]: each["counts"] for each in own if each["values"].startswith("audit.")})
 

@@ -17,11 +17,11 @@ from prometheus_client.openmetrics.exposition import generate_latest
 
 from auditlib.formats.event import source_name
 from auditlib.formats.times import SECOND
-from auditlib.monitor.report import JUDGED, SourceStatus, Status
+from auditlib.monitor.report import JUDGED, Judged, SourceStatus, Status
 
 MAX_SOURCES = 200  # sources with a label of their own; the rest, the quietest, goes by OTHERS
 OTHERS = "(others)"
-_OF_SOURCES = ("silence", "schedule", "sequence_gap", "skew", "lateness")
+_OF_SOURCES: tuple[Judged, ...] = ("silence", "schedule", "sequence_gap", "skew", "lateness")
 
 
 def openmetrics(status: Status) -> bytes:

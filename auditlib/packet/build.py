@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,7 @@ from auditlib.keyfiles import load_verifier_keys
 from auditlib.packet.bag import TAGMANIFEST, bag_files, bag_info, write_bag
 from auditlib.packet.notebook import Executed, execute, find_notebook, read_parameters
 from auditlib.packet.prove import Proof, build_proof
+from auditlib.packet.redaction import Cut, check_fields, check_leaks
 from auditlib.packet.report import render_report
 from auditlib.trail import Keys, Trail
 from auditlib.trail import open as open_trail
@@ -45,10 +46,12 @@ class Built(msgspec.Struct, frozen=True):
     files: int
 
 
-def build_packet(request: str, vault: str, given: Mapping[str, str], out: Path, *, keys: Keys = None) -> Built:
+def build_packet(
+    request: str, vault: str, given: Mapping[str, str], out: Path, *, keys: Keys = None, redact: Sequence[str] = ()
+) -> Built:
     """Answer a request with a packet at `out` (a new folder or .zip).
 
-    `given` are the notebook's parameters as texts; without `at` the newest checkpoint is taken and written into the
+    `redact` names fields to leave out. `given` are the notebook's parameters as texts; without `at` the newest checkpoint is taken and written into the
     packet. Raises MalformedError for the user's mistakes, MismatchError where the trail has a fault; then nothing is
     written.
     """
@@ -57,13 +60,14 @@ def build_packet(request: str, vault: str, given: Mapping[str, str], out: Path, 
     trusted = load_verifier_keys(keys)
     with open_trail(vault, keys=trusted, at=parameters.get("at")) as trail, tempfile.TemporaryDirectory() as scratch:
         parameters["at"] = trail.checkpoint.size
+        cut = Cut(check_fields(redact, trail.catalog))
         environment = {"AUDITLIB_VAULT": vault if "://" in vault else str(Path(vault).resolve())}
         environment["AUDITLIB_KEY"] = "\n".join(map(str, trusted))
         executed = execute(notebook, parameters, environment, Path(scratch))
-        return _pack(trail, executed, parameters, Path(scratch), out)
+        return _pack(trail, executed, parameters, cut, Path(scratch), out)
 
 
-def _pack(trail: Trail, executed: Executed, parameters: dict[str, Any], scratch: Path, out: Path) -> Built:
+def _pack(trail: Trail, executed: Executed, parameters: dict[str, Any], cut: Cut, scratch: Path, out: Path) -> Built:
     answer_path = scratch / ANSWER_FILE
     if not answer_path.is_file():
         raise MismatchError(
@@ -76,13 +80,15 @@ def _pack(trail: Trail, executed: Executed, parameters: dict[str, Any], scratch:
         None if (text := answer["period"]["utc"][name]) is None else parse_time(text) for name in ("since", "until")
     )
     shown = (None, None) if answer["every_seal"] else (since, until)
-    proof = build_proof(trail, [(sequence, row) for sequence, row in answer["rows"]], *shown)
+    proof = build_proof(trail, [(sequence, row) for sequence, row in answer["rows"]], *shown, cut)
     payload = _payload(trail, executed, proof, scratch)
-    packet = canonical(_packet(trail, executed, parameters, answer, proof, payload))
+    redacted = {"fields": list(cut.fields), "lines": proof.redacted} if cut.fields else None
+    packet = canonical(_packet(trail, executed, parameters, answer, proof, payload) | {"redacted": redacted})
     payload["packet.json"] = packet
     payload["report.html"] = render_report(
         parse_json(packet), sha256(packet).hexdigest(), payload, answer["figures"], answer["page"]
     )
+    check_leaks(cut, payload)
     files = bag_files(payload, bag_info(parse_json(packet), sha256(packet).hexdigest()))
     write_bag(files, out)
     return Built(

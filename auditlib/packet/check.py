@@ -125,6 +125,7 @@ class _Check:
         self.seals: list[Seal] = []
         self.lines: list[bytes] = []
         self.places: dict[int, tuple[int, int]] = {}  # line of events.jsonl -> (sequence, row)
+        self.redacted: list[int] = []  # lines whose place is proven, and whose content is not
         self.tables: dict[str, Rows] = {}
         self.sealed_at_seen = True  # whether the last seal of every checkpoint is here
 
@@ -138,6 +139,7 @@ class _Check:
         records = self._records()
         with self._noting(3, "data/packet.json"):
             self._origins(packet)
+        self._redactions(packet.get("redacted"), records)
         unproven = sorted(set(range(len(self.lines))) - set(self.places))
         if unproven:
             message = f"{len(unproven)} record(s) have no proof, such as line {', '.join(map(str, unproven[:5]))}."
@@ -204,6 +206,21 @@ class _Check:
             with self._noting(5, f"data/events.jsonl line {number}"):
                 records[number] = parse_record(line)
         return records
+
+    def _redactions(self, stated: Any, records: list[Record | None]) -> None:
+        """Check 5: what was left out is what packet.json says, and it is not here."""
+        with self._noting(5, "data/packet.json"):
+            fields, lines = ([], []) if stated is None else (stated["fields"], stated["lines"])
+            if lines != sorted(self.redacted):
+                message = "these are not the records from which packet.json says that fields were left out."
+                self._find(5, "data/packet.json", message, lines, sorted(self.redacted))
+            for number in self.redacted:
+                record = records[number]
+                for field in fields if record else ():
+                    if _has(record, str(field)):
+                        self._find(
+                            5, f"data/events.jsonl line {number}", "a field that was left out is here.", "", field
+                        )
 
     def _origins(self, packet: dict[str, Any]) -> None:
         stated = packet.get("checkpoints")
@@ -273,6 +290,7 @@ class _Check:
                 if found.sequence in done or not self.places.keys().isdisjoint(found.lines):
                     raise MismatchError("a batch or a record is proven twice.", found=found.sequence)
                 done.add(found.sequence)
+                self.redacted += found.redacted
                 self.places |= {
                     place: (found.sequence, row) for place, row in zip(found.lines, found.leaf_indexes, strict=True)
                 }
@@ -317,6 +335,12 @@ class _Check:
             "verdicts, entitlements, reasons and the sentences of packet.json are not worked out again here; "
             "whoever can read the vault builds the packet again and compares"
         )
+        if self.redacted:
+            yield (
+                f"{len(self.redacted):,} of {len(self.lines):,} records lack fields that were left out (packet.json names "
+                "them): that a record was sealed at each of these places is proven, what it says rests on whoever made "
+                "the packet; who can read the vault builds it again"
+            )
         yield from self._completeness(packet)
         for name in without_events(self.tables):
             yield f"tables/{name}.csv names no events: it is checked by its hash only"
@@ -391,3 +415,17 @@ class _Check:
             self._add(check, where, error)
         except _STRANGE as error:
             self._add(check, where, MalformedError(f"it is not built as it must be ({type(error).__name__}: {error})."))
+
+
+def _has(record: Record | None, field: str) -> bool:
+    """Whether a record has a field: actor.session, or a dotted path of its context."""
+    if record is None:
+        return False
+    if field == "actor.session":
+        return record.event.actor.session is not None
+    place: Any = {"context": record.event.context}
+    for key in field.split("."):
+        if not isinstance(place, dict) or key not in place:
+            return False
+        place = place[key]
+    return True

@@ -6,7 +6,8 @@
     data/proof/<origin>/inclusion.jsonl    a line a batch: {"blinds":[...],"hashes":[...],"leaf_indexes":[...],
                                            "lines":[...],"sequence":8,"tree_size":2301}
 
-`lines` are the numbers of lines of data/events.jsonl, from 0. Hashes and blinds are hex.
+`lines` are the numbers of lines of data/events.jsonl, from 0. Hashes and blinds are hex. Of a record from which a field
+was left out the leaf hash (64 digits) stands in place of the blind (32): its place is proven, its content is not.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from auditlib.formats.seal import Seal, parse_seal
 T = TypeVar("T")
 
 Hex32 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-Hex16 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+Blind = Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{32}|[0-9a-f]{64})\Z")]
+BLIND_DIGITS = 32  # of a blind; a leaf hash has 64
 Index = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -39,12 +41,18 @@ class SealsProof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Inclusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One batch's tree with holes: which rows are shown on which lines of events.jsonl, and their blinds."""
 
-    blinds: list[Hex16]
+    blinds: list[Blind]
     hashes: list[Hex32]
     leaf_indexes: list[Index]
     lines: list[Index]
     sequence: Index
     tree_size: Index
+
+    @property
+    def redacted(self) -> list[int]:
+        """The lines whose record lacks a field."""
+        pairs = zip(self.lines, self.blinds, strict=True)
+        return [line for line, blind in pairs if len(blind) != BLIND_DIGITS]
 
 
 def check_inclusion(line: bytes, seals: Mapping[int, Seal], records: Sequence[bytes]) -> Inclusion:
@@ -64,13 +72,17 @@ def check_inclusion(line: bytes, seals: Mapping[int, Seal], records: Sequence[by
             "the tree has another size than the seal states.", expected=seal.batch.events, found=inclusion.tree_size
         )
     leaves = [
-        (index, merkle.leaf_hash(bytes.fromhex(blind) + records[number]))
+        (index, _leaf(bytes.fromhex(blind), records[number]))
         for index, blind, number in zip(inclusion.leaf_indexes, inclusion.blinds, inclusion.lines, strict=True)
     ]
     found = merkle.root_from_holes(inclusion.tree_size, leaves, [bytes.fromhex(node) for node in inclusion.hashes])
     if found.hex() != seal.batch.root:
         raise MismatchError("the records do not lead to the batch's root.", expected=seal.batch.root, found=found.hex())
     return inclusion
+
+
+def _leaf(blind: bytes, record: bytes) -> bytes:
+    return blind if len(blind) == merkle.HASH_BYTES else merkle.leaf_hash(blind + record)
 
 
 def check_seals(seals_jsonl: bytes, proof_json: bytes, size: int, root: bytes) -> dict[int, Seal]:

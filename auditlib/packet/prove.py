@@ -13,6 +13,7 @@ from auditlib.formats.canonical import canonical
 from auditlib.formats.seal import Seal
 from auditlib.formats.times import parse_time
 from auditlib.packet.proofs import Inclusion, SealsProof
+from auditlib.packet.redaction import Cut
 from auditlib.trail import Trail
 
 MAX_PERIOD_SEALS = 2000  # DESIGN 4.7
@@ -25,26 +26,38 @@ class Proof(msgspec.Struct, frozen=True):
     files: dict[str, bytes]
     seals: list[Seal]
     every_seal_of_period: bool
+    redacted: list[int]  # lines whose record lacks a field
 
 
-def build_proof(trail: Trail, rows: Iterable[tuple[int, int]], since: int | None, until: int | None) -> Proof:
-    """The proof for these (sequence, row) of a trail; the period chooses which seals go in."""
+def build_proof(trail: Trail, rows: Iterable[tuple[int, int]], since: int | None, until: int | None, cut: Cut) -> Proof:
+    """The proof for these (sequence, row) of a trail; the period chooses which seals go in.
+
+    Of a record that lacks a field its leaf hash is given in place of its blind.
+    """
     records: list[bytes] = []
     lines: list[bytes] = []
     used: set[int] = set()
+    redacted: list[int] = []
     for sequence, group in groupby(sorted(set(rows)), key=lambda pair: pair[0]):
         indexes = [row for _, row in group]
         seal = trail.seals[sequence]
         batch = parse_batch(trail.files.read(seal))
+        first = len(records)
+        blinds = []
+        for blind, text in zip(batch.blinds(indexes), batch.texts(indexes), strict=True):
+            kept = cut.record(text) if cut else text
+            if kept != text:
+                redacted.append(len(records))
+            blinds.append((blind if kept == text else merkle.leaf_hash(blind + text)).hex())
+            records.append(kept)
         inclusion = Inclusion(
-            blinds=[blind.hex() for blind in batch.blinds(indexes)],
+            blinds=blinds,
             hashes=[node.hex() for node in batch.proof(indexes, seal.batch.root)],
             leaf_indexes=indexes,
-            lines=list(range(len(records), len(records) + len(indexes))),
+            lines=list(range(first, len(records))),
             sequence=sequence,
             tree_size=batch.table.num_rows,
         )
-        records += batch.texts(indexes)
         lines.append(canonical(msgspec.to_builtins(inclusion)) + b"\n")
         used.add(sequence)
     shown, every = _seals_shown(trail, used, since, until)
@@ -59,7 +72,7 @@ def build_proof(trail: Trail, rows: Iterable[tuple[int, int]], since: int | None
         "seals-proof.json": canonical(msgspec.to_builtins(proof)),
         "seals.jsonl": b"".join(trail.history.seals[number].data + b"\n" for number in shown),
     }
-    return Proof(records, files, [trail.seals[number] for number in shown], every)
+    return Proof(records, files, [trail.seals[number] for number in shown], every, redacted)
 
 
 def _seals_shown(trail: Trail, used: set[int], since: int | None, until: int | None) -> tuple[list[int], bool]:

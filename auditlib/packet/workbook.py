@@ -233,7 +233,7 @@ def _styles(book: Any) -> dict[str, Any]:
     entry = {**top, "bg_color": "#FFF9E5", "border": 1, "border_color": "#D9DEE5"}
     styles = {
         "text": {**top, "num_format": "@", "text_wrap": True},  # `@`: still text after somebody edited the cell
-        "number": {**top, "num_format": "General"},
+        "number": {**top, "num_format": "General", "align": "left"},
         "date": {**top, "num_format": "yyyy-mm-dd hh:mm:ss.000", "align": "left"},
         "head": {"bold": True, "bg_color": "#E8EEF3", "bottom": 2, "text_wrap": True, "valign": "bottom"},
         "entry": {**entry, "num_format": "@", "text_wrap": True},
@@ -257,14 +257,14 @@ def _fill(book: Any, styles: Mapping[str, Any], view: _View, names: Sequence[str
         column.width or _width(column.heading, [row[place] for row in measured])
         for place, column in enumerate(view.columns)
     ]
-    rows = chain(measured, rows)
+    lines = chain(measured, rows)
     left = view.rows_in_all
     for number, name in enumerate(names):
         page = book.add_worksheet(name)
         _set_up(page, styles, view, widths)
         here = left if number == len(names) - 1 else most_rows - 2  # a line for the headings, one for the note
         for line in range(1, here + 1):
-            _write(page, line, view.columns, next(rows), widths, styles)
+            _write(page, line, view.columns, next(lines), widths, styles)
         if number < len(names) - 1:
             said = f"These are {here:,} rows; Excel has no room for more on a sheet. They go on on {names[number + 1]}."
             page.write_string(here + 1, 0, said, styles["note"])

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import insert, text
 
+from auditlib.errors import AuditlibError
 from auditlib.formats.event import Receipt
 from auditlib.formats.times import format_time
 from auditlib.store import schema
@@ -92,8 +93,8 @@ class Appender:
             found = self._write(group)
         except Exception as error:  # whatever it is, the callers must hear of it and the thread go on
             for call in group:
-                # A raised exception belongs to the thread that carries its traceback.
-                call.done.set_exception(copy.copy(error))
+                # A raised exception belongs to the thread that carries its traceback; only ours are sure to be copied.
+                call.done.set_exception(copy.copy(error) if isinstance(error, AuditlibError) else error)
         else:
             for call, outcomes in zip(group, found, strict=True):
                 call.done.set_result(outcomes)

@@ -14,7 +14,7 @@ import threading
 from auditlib.client import Client
 from auditlib.errors import UnavailableError
 
-SPOOL_BYTES = 2 * 1024 * 1024  # bytes; small, so that files are ended, begun and removed all the time
+SPOOL_BYTES = 1024 * 1024  # bytes; the least, so that files are ended, begun and removed all the time
 FLUSH_SECONDS = 60
 
 stop = threading.Event()
@@ -25,6 +25,8 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     audit = Client(url, token, spool=spool, max_spool_bytes=SPOOL_BYTES, problems=lambda text: print(text, flush=True))
     descriptor = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    print("ready", flush=True)
 
     def work(thread):
         turn = 0

@@ -1,6 +1,6 @@
 """Faults inside of one process, set from outside the library: a signal to itself at a step, another clock.
 
-    {"at": "seal", "after": false, "nth": 2, "signal": 9}     before the second seal is put
+    {"at": "seal put", "after": false, "nth": 2, "signal": 9}     before the second seal is put
     {"clock": "/path"}                                        the clock is off by the seconds that stand in the file
     {"page": 4}                                               a page holds 4 seals and not 1,024
 """
@@ -37,30 +37,36 @@ def _any(*_, **__):
     return True
 
 
-# Steps of the way of an event: where the code is, and which calls count.
+# Steps on the way of an event, by who takes them: where the code is, and which calls count.
 STEPS = {
-    # the sealer
-    **{name: [(LocalVault, "put", _puts(prefix))] for name, prefix in _PREFIXES.items()},
-    **{f"{name} appears": [(os, "link", _links(prefix))] for name, prefix in _PREFIXES.items()},
-    "checkpoint remembered": [(SealerState, "remember", _any)],
-    "a file of the memory replaced": [(Path, "replace", _any)],
-    "ids indexed": [(IdIndex, "add", _any)],
-    "position remembered": [(SealerState, "remember_position", _any)],
-    "lease taken": [(Store, "lease", _any)],
-    "lease renewed": [(Store, "renew", _any)],
-    "lease released": [(Store, "release", _any)],
-    # the collector
-    "request taken": [(Intake, "take", _any)],
-    "rows inserted": [(SQLite, "insert", _any), (Postgres, "insert", _any)],
-    "rows committed": [(Appender, "_write", _any)],
-    # the client
-    "event spooled": [(Spool, "append", _any)],
-    "spool's file begun": [(Spool, "_begin", _any)],
-    "events read": [(Spool, "read", _any)],
-    "events posted": [(Collector, "post", _any)],
-    "events confirmed": [(Spool, "confirm", _any)],
-    "spool's file removed": [(Spool, "_drop", _any)],
+    "application": {
+        "event spooled": [(Spool, "append", _any)],
+        "spool's file begun": [(Spool, "_begin", _any)],
+        "events read": [(Spool, "read", _any)],
+        "events posted": [(Collector, "post", _any)],
+        "events confirmed": [(Spool, "confirm", _any)],
+        "spool's file removed": [(Spool, "_drop", _any)],
+    },
+    "collector": {
+        "request taken": [(Intake, "take", _any)],
+        "rows inserted": [(SQLite, "insert", _any), (Postgres, "insert", _any)],
+        "rows committed": [(Appender, "_write", _any)],
+    },
+    "sealer": {
+        "lease taken": [(Store, "lease", _any)],
+        "lease renewed": [(Store, "renew", _any)],
+        **{f"{name} put": [(LocalVault, "put", _puts(prefix))] for name, prefix in _PREFIXES.items()},
+        **{f"{name} linked": [(os, "link", _links(prefix))] for name, prefix in _PREFIXES.items()},
+        "checkpoint remembered": [(SealerState, "remember", _any)],
+        "ids indexed": [(IdIndex, "add", _any)],
+        "position remembered": [(SealerState, "remember_position", _any)],
+        "memory replaced": [(Path, "replace", _any)],
+        "lease released": [(Store, "release", _any)],
+    },
 }
+
+
+_WHERE = {step: where for steps in STEPS.values() for step, where in steps.items()}
 
 
 def install(faults):
@@ -70,7 +76,7 @@ def install(faults):
     if "clock" in faults:
         _shift(Path(faults["clock"]))
     if "at" in faults:
-        for owner, name, counts in STEPS[faults["at"]]:
+        for owner, name, counts in _WHERE[faults["at"]]:
             _strike(owner, name, counts, faults)
 
 

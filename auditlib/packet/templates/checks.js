@@ -113,7 +113,7 @@ async function* chunks(file) {
 // --- keys and checkpoints (C2SP signed-note, tlog-checkpoint) --------------------------------------------------------
 
 const ORIGIN = /^[!-*,-~]{1,255}$/; // visible ASCII without `+`
-const HASH = /^[0-9a-f]{64}$/, BLIND = /^[0-9a-f]{32}$/;
+const HASH = /^[0-9a-f]{64}$/, BLIND = /^([0-9a-f]{32}|[0-9a-f]{64})$/; // 16 bytes; or, of a redacted record, its leaf hash
 
 /** `name+<8 hex of the key hash>+<base64 of 0x01 and the public key>` -> {name, hash, public, text}. */
 function parseKey(text) {
@@ -189,6 +189,17 @@ function checkRecord(line) {
   checkContext(event.context, 1);
   rule(utf8.encode(canonical(event.context)).length <= 16_384, "the context has more than 16,384 bytes.");
   return record;
+}
+
+/** Whether an event has a field: actor.session, or a dotted path of its context. */
+function hasField(event, path) {
+  if (path === "actor.session") return event.actor.session !== null;
+  let place = { context: event.context };
+  for (const key of path.split(".")) {
+    if (place === null || typeof place !== "object" || Array.isArray(place) || !Object.hasOwn(place, key)) return false;
+    place = place[key];
+  }
+  return true;
 }
 
 /** At most 8 levels, no U+0000, no object whose only key is $enc, no integer written as a double (1e+21). */
@@ -269,6 +280,7 @@ class Checker {
     this.packet = {};
     this.checkpoints = [];
     this.seals = [];
+    this.redacted = []; // lines whose place is proven by a leaf hash, and whose content is not
     this.places = new Map(); // line of events.jsonl -> [sequence, row]
     this.tables = new Map();
     this.second = []; // what Web Crypto says of the signatures
@@ -285,6 +297,7 @@ class Checker {
       await this.noting(5, `data/events.jsonl line ${at}`, () => { this.records[at] = checkRecord(this.lines.get(at)); });
     }
     await this.noting(3, "data/packet.json", () => this.checkTrails());
+    await this.noting(5, "data/packet.json", () => this.checkRedactions(this.packet.redacted ?? null));
     const unproven = this.lines.length - this.places.size;
     if (unproven) this.fault(5, "data/events.jsonl", `${unproven} record(s) have no proof.`);
     if (Object.keys(this.packet).length) await this.checkTables();
@@ -445,10 +458,11 @@ class Checker {
     const done = new Set(), proofs = await this.readLines(5, `${folder}/inclusion.jsonl`);
     for (let at = 0; at < proofs.length && !this.flooded(5); at++) {
       await this.noting(5, `${folder}/inclusion.jsonl line ${at}`, () => {
-        const { sequence, lines, leaf_indexes: rows } = this.checkInclusion(proofs.get(at), seals);
+        const { sequence, lines, leaf_indexes: rows, blinds } = this.checkInclusion(proofs.get(at), seals);
         rule(!done.has(sequence) && !lines.some((line) => this.places.has(line)), "a batch or a record is proven twice.");
         done.add(sequence);
         lines.forEach((line, i) => this.places.set(line, [String(sequence), String(rows[i])]));
+        lines.forEach((line, i) => { if (blinds[i].length === 64) this.redacted.push(line); });
       });
     }
     this.count.batches += done.size;
@@ -488,16 +502,32 @@ class Checker {
     const { blinds, hashes, leaf_indexes: rows, lines, sequence, tree_size: size } = proof;
     checkLists(hashes, rows);
     checkLists([], lines);
-    rule(blinds.every((blind) => typeof blind === "string" && BLIND.test(blind)), "a blind is not 16 bytes.");
+    rule(blinds.every((blind) => typeof blind === "string" && BLIND.test(blind)), "a blind is no blind.");
     rule(seals.has(sequence), `the seal of batch ${sequence} is not in the packet.`);
     const batch = seals.get(sequence).batch;
     rule(blinds.length === rows.length && rows.length === lines.length, "there are not as many blinds and lines as leaves.");
     rule(lines.every((at, i) => at > (i ? lines[i - 1] : -1)), "the lines of events.jsonl are not distinct and in order.");
     rule(lines.every((at) => at < this.lines.length), "a line of events.jsonl is named that is not there.");
     rule(size === batch.events, "the tree has another size than the seal states.");
-    const leaves = blinds.map((blind, i) => leafHash(unhex(blind), this.lines.get(lines[i])));
+    const leaves = blinds.map((blind, i) => (blind.length === 64 ? unhex(blind) : leafHash(unhex(blind), this.lines.get(lines[i]))));
     rule(hex(merkleRoot(size, rows, leaves, hashes)) === batch.root, "the records do not lead to the root of their batch.");
     return proof;
+  }
+
+  /** What was left out is what packet.json says, and it is not here. */
+  checkRedactions(stated) {
+    const names = stated === null ? [] : stated.fields, lines = stated === null ? [] : stated.lines;
+    const redacted = [...this.redacted].sort((a, b) => a - b);
+    if (JSON.stringify(lines) !== JSON.stringify(redacted)) {
+      this.fault(5, "data/packet.json", "these are not the records from which packet.json says that fields were left out.");
+    }
+    for (const at of redacted) {
+      for (const name of this.records[at] ? names : []) {
+        if (hasField(this.records[at].event, String(name))) {
+          this.fault(5, `data/events.jsonl line ${at}`, "a field that was left out is here.");
+        }
+      }
+    }
   }
 
   // 6: the tables
@@ -620,6 +650,10 @@ class Checker {
     }
     if (this.count.last < this.checkpoints.length) told.push("the last seal is not here: when it was sealed rests on packet.json");
     told.push("which catalogue was in force, and the versions named, rest on packet.json");
+    if (this.redacted.length) {
+      told.push(`${this.redacted.length} of ${this.lines.length} records lack fields that were left out: that a record was `
+        + "sealed at each of these places is proven, what it says rests on whoever made the packet");
+    }
     if (this.files.has("transmittal.json")) told.push("transmittal.json is not read: who prepared and reviewed the packet is not checked");
     told.push("inclusion proves that a record was sealed, not that every act was recorded");
     return told;

@@ -17,25 +17,37 @@ function element(tag, name, ...children) {
 
 // --- what was chosen -------------------------------------------------------------------------------------------------
 
-/** Every file below a dropped entry, as [name, File]. */
-async function walk(entry, prefix, found) {
+/** Every file below a dropped folder's entry, as [name, File]. */
+async function walk(entry, name, found) {
   if (found.length > MAX_FILES) return;
-  const name = prefix + entry.name;
   if (entry.isFile) {
     found.push([name, await new Promise((go, stop) => entry.file(go, stop))]);
     return;
   }
   const reader = entry.createReader();
   for (let some; (some = await new Promise((go, stop) => reader.readEntries(go, stop))).length;) {
-    for (const inner of some) await walk(inner, `${name}/`, found);
+    for (const inner of some) await walk(inner, `${name}/${inner.name}`, found);
   }
 }
 
-/** What was dropped, as [name, File]: a .zip as it is, folders with all that lies in them. */
+/** The same by a handle: Chromium reads a dropped folder in no other way where the page lies on disk. */
+async function walkHandle(handle, name, found) {
+  if (found.length > MAX_FILES) return;
+  if (handle.kind === "file") found.push([name, await handle.getFile()]);
+  else for await (const [inner, one] of handle.entries()) await walkHandle(one, `${name}/${inner}`, found);
+}
+
+/** What was dropped, as [name, File]: a .zip as it is, folders with all that lies in them. The first lines run while
+    the event lasts: after it the browser forgets what was dropped. */
 async function dropped(transfer) {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()), files = [...transfer.files], found = [];
-  if (entries.every((entry) => !entry || entry.isFile)) return files.map((file) => [file.name, file]);
-  for (const entry of entries) await walk(entry, "", found);
+  const items = [...transfer.items].filter((item) => item.kind === "file"), files = [...transfer.files], found = [];
+  const entries = items.map((item) => item.webkitGetAsEntry?.());
+  const handles = items.map((item) => item.getAsFileSystemHandle?.().catch(() => null));
+  if (!entries.some((entry) => entry?.isDirectory)) return files.map((file) => [file.name, file]);
+  for (const [i, entry] of entries.entries()) {
+    const handle = await handles[i];
+    await (handle ? walkHandle(handle, handle.name, found) : walk(entry, entry.name, found));
+  }
   return found;
 }
 
@@ -87,7 +99,7 @@ function show(result, seconds) {
     cell.scope = "col";
     return cell;
   }));
-  const table = element("table", "checks", element("caption", "", "The checks made in this browser"),
+  const table = element("table", "checks", element("caption", "", element("span", "", "The checks made in this browser")),
     element("thead", "", head), element("tbody", "", ...result.checks.map(checkRow)));
   const facts = element("dl", "", ...Object.entries(result.digests).flatMap(([what, digest]) =>
     [element("dt", "", what), element("dd", "", element("code", "", digest))]));

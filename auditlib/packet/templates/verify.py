@@ -321,6 +321,18 @@ def ed25519(public, signature, message):
     return (y | (x & 1) << 255).to_bytes(32, "little") == signature[:32]
 
 
+def has_field(event, path):
+    """Whether an event has a field: actor.session, or a dotted path of its context."""
+    if path == "actor.session":
+        return event["actor"]["session"] is not None
+    place = {"context": event["context"]}
+    for key in path.split("."):
+        if not isinstance(place, dict) or key not in place:
+            return False
+        place = place[key]
+    return True
+
+
 # --- 4  Merkle trees -----------------------------------------------------------------------------------------------
 
 
@@ -414,7 +426,7 @@ ACTION = re.compile(r"[a-z0-9_:/-]+(\.[a-z0-9_:/-]+)+")
 EVENT_ID = re.compile(r"[!-~]{1,128}")
 ORIGIN = re.compile(r"[!-*,-~]{1,255}")  # visible ASCII without `+`
 HASH = re.compile(r"[0-9a-f]{64}")
-BLIND = re.compile(r"[0-9a-f]{32}")
+BLIND = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")  # 16 bytes; or, of a redacted record, its leaf hash instead
 TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII)
 SIGNATURE = re.compile("\u2014 ([^ +\n]+) ([A-Za-z0-9+/=]+)")
 OUTCOMES = ("success", "failure", "denied")
@@ -617,6 +629,7 @@ class Verifier:
         self.faults, self.seen, self.evidence = [], Counter(), Counter()
         self.packet, self.checkpoints, self.seals = {}, [], []
         self.lines, self.records = [], []  # of events.jsonl; a record is (event, receipt), or None where it is none
+        self.redacted = []  # lines whose place is proven by a leaf hash, and whose content is not
         self.places = {}  # line of events.jsonl -> (sequence, row)
         self.tables, self.digests = {}, {}
 
@@ -633,6 +646,8 @@ class Verifier:
                     self.records[at] = check_record(line)
         with self._noting(3, "data/packet.json"):
             self._check_trails()
+        with self._noting(5, "data/packet.json"):
+            self._check_redactions(self.packet.get("redacted"))
         unproven = sorted(set(range(len(self.lines))) - self.places.keys())
         if unproven:
             message = f"{len(unproven)} record(s) have no proof, such as line {', '.join(map(str, unproven[:5]))}."
@@ -778,6 +793,7 @@ class Verifier:
                 rule(not twice, "a batch or a record is proven twice.")
                 done.add(sequence)
                 self.places.update((line, (sequence, row)) for line, row in zip(lines, rows))  # noqa: B905
+                self.redacted += [at for at, blind in zip(lines, parse(line)["blinds"]) if len(blind) == 64]  # noqa: B905
         self.evidence["batches"] += len(done)
 
     def _check_seals(self, lines, proof, checkpoint):
@@ -811,7 +827,7 @@ class Verifier:
         )
         check_lists(hashes, rows)
         check_lists([], lines)
-        rule(all(isinstance(blind, str) and BLIND.fullmatch(blind) for blind in blinds), "a blind is not 16 bytes.")
+        rule(all(isinstance(blind, str) and BLIND.fullmatch(blind) for blind in blinds), "a blind is no blind.")
         rule(sequence in seals, f"the seal of batch {sequence} is not in the packet.")
         batch = seals[sequence]["batch"]
         rule(len(blinds) == len(rows) == len(lines), "there are not as many blinds and lines as leaves.")
@@ -819,10 +835,21 @@ class Verifier:
         rule(not lines or lines[-1] < len(self.lines), "a line of events.jsonl is named that is not there.")
         rule(size == batch["events"], "the tree has another size than the seal states.")
         pairs = zip(blinds, lines)  # noqa: B905
-        leaves = [leaf_hash(bytes.fromhex(blind) + self.lines[at]) for blind, at in pairs]
+        leaves = [bytes.fromhex(b) if len(b) == 64 else leaf_hash(bytes.fromhex(b) + self.lines[at]) for b, at in pairs]
         root = merkle_root(size, rows, leaves, map(bytes.fromhex, hashes))
         rule(root.hex() == batch["root"], "the records do not lead to the root of their batch.")
         return sequence, lines, rows
+
+    def _check_redactions(self, stated):
+        """What was left out is what packet.json says, and it is not here."""
+        names, lines = ([], []) if stated is None else (stated["fields"], stated["lines"])
+        if lines != sorted(self.redacted):
+            message = "these are not the records from which packet.json says that fields were left out."
+            self._fault(5, "data/packet.json", message)
+        for at in self.redacted:
+            for name in names if self.records[at] else ():
+                if has_field(self.records[at][0], str(name)):
+                    self._fault(5, f"data/events.jsonl line {at}", "a field that was left out is here.")
 
     # 6: the tables
 
@@ -934,6 +961,11 @@ class Verifier:
             "these with the manifests put right shows in the packet digest that you were told, in the signature over "
             "the packet, or when the packet is built again (auditlib packet reproduce), not here"
         )
+        if self.redacted:
+            yield (
+                f"{len(self.redacted):,} of {len(self.lines):,} records lack fields that were left out: that a record "
+                "was sealed at each of these places is proven, what it says rests on whoever made the packet"
+            )
         scope = self.packet.get("scope")
         if not isinstance(scope, dict) or not scope.get("every_seal_of_period"):
             yield "not every seal of the period is here: completeness needs the vault"
