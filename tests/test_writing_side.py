@@ -103,14 +103,13 @@ def test_kills_before_and_after_each_step_lose_double_and_fork_nothing(tmp_path,
                 world.programs.pop(name)
                 world.start(name)
                 killed += 2
-                print(time.monotonic(), fault, flush=True)
         world.kill(*world.applications)
         world.pause = 0.05
         for name in world.applications:
             world.start(name)
         world.seal()
         for fault in faults_at(STEPS["sealer"]):
-            until(lambda: dies(world.sealing_once(max_events=5, **fault)))  # noqa: B023
+            until(lambda: dies(world.sealing_once(max_events=50, **fault)))  # noqa: B023
             killed += 1
         assert killed >= 2 * sum(map(len, STEPS.values()))
         world.finish()

@@ -37,6 +37,16 @@ def canonical(value: Any) -> bytes:
         raise MalformedError("this value is nested too deeply for canonical JSON.") from None
 
 
+def canonical_struct(value: msgspec.Struct, free: Any) -> bytes:
+    """A struct of texts, integers and `free`, its one part that can be any JSON -> its RFC 8785 bytes."""
+    if _needs_rfc8785(free):
+        return canonical(msgspec.to_builtins(value))
+    try:
+        return _encoder.encode(value)
+    except (msgspec.MsgspecError, ValueError, TypeError) as error:
+        raise MalformedError(f"this value has no canonical JSON: {error}.") from None
+
+
 def _needs_rfc8785(value: Any) -> bool:
     kind = type(value)
     if kind is dict:

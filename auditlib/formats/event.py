@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from auditlib.errors import MalformedError
-from auditlib.formats.canonical import MAX_INTEGER, canonical, check_value, depth, parse_json
+from auditlib.formats.canonical import MAX_INTEGER, canonical, canonical_struct, check_value, depth, parse_json
 from auditlib.formats.times import format_time, parse_canonical_time, parse_time
 
 RECORD_SCHEMA = "auditlib/record/v1"
@@ -156,12 +156,12 @@ def check_record(record: Record) -> Record:
 
 def event_bytes(event: Event) -> bytes:
     """An event -> its canonical JSON."""
-    return canonical(msgspec.to_builtins(event))
+    return canonical_struct(event, event.context)
 
 
 def record_bytes(record: Record) -> bytes:
     """A record -> its canonical JSON, the second part of its Merkle entry (DESIGN 4.2)."""
-    return canonical(msgspec.to_builtins(record))
+    return canonical_struct(record, record.event.context)
 
 
 def source_name(source: str) -> str:

@@ -51,9 +51,9 @@ def build_packet(
 ) -> Built:
     """Answer a request with a packet at `out` (a new folder or .zip).
 
-    `redact` names fields to leave out. `given` are the notebook's parameters as texts; without `at` the newest checkpoint is taken and written into the
-    packet. Raises MalformedError for the user's mistakes, MismatchError where the trail has a fault; then nothing is
-    written.
+    `given` are the notebook's parameters as texts; without `at` the newest checkpoint is taken and written into the
+    packet. `redact` names fields to leave out. Raises MalformedError for the user's mistakes, MismatchError where the
+    trail has a fault; then nothing is written.
     """
     notebook = find_notebook(request)
     parameters = read_parameters(notebook, given)

@@ -26,7 +26,7 @@ MAX_CELL = 300  # characters of a cell on paper; one record must not fill a page
 _TEMPLATE = Path(__file__).parent / "templates" / "report.typ"
 _SIGNS = {"pass": "✓", "fail": "✗", "n/a": "–", "not-testable": "?"}
 _PLAIN = ("pass", "not-testable", "info", "noted", "held", "")  # verdicts nobody need look at
-_WIDEST = {"time": 20, "number": 9, "code": 31, "verdict": 17, "wide": 44, "text": 18, "sign": 4}  # letters
+_WIDEST = {"time": 20, "number": 9, "code": 31, "verdict": 16, "wide": 38, "text": 18, "sign": 4}  # letters
 
 Column = tuple[str, str, str]  # name in the table, heading, kind
 

@@ -21,7 +21,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -46,7 +46,8 @@ from auditlib.packet.dsse import Envelope, envelope_bytes, parse_envelope
 TRANSMITTAL_CHECK = 7
 TRANSMITTAL_SAYS = "transmittal.json, where there is one, speaks of these files and is signed by its preparer"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"  # in-toto attestation 1.0, envelope layer
-PREDICATE_TYPE = "urn:auditlib:transmittal:v1"
+STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE: Final = "urn:auditlib:transmittal:v1"
 MAX_BYTES = 16 * 1024 * 1024  # bytes of transmittal.json, and of packet.json; 10,000 files of long names take 15 MB
 MAX_TEXT_BYTES = 1024  # bytes of a name or a reason, as of an actor's id (DESIGN 4.1)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -156,10 +157,11 @@ def sign_packet(
                 remedy="Make one with `auditlib keygen NAME`.",
             )
         if TRANSMITTAL in bag.sizes:
-            envelope, transmittal = _countersigned(bag, preparer, reviewer, supersedes)
+            envelope = parse_envelope(bag.read(TRANSMITTAL, MAX_BYTES))
+            transmittal = _standing(bag, {"preparer": preparer, "reviewer": reviewer, "supersedes": supersedes})
         else:
             transmittal = _stated(facts, key, now, preparer, reviewer, supersedes)
-            statement = _Statement(transmittal, PREDICATE_TYPE, facts.subject, type="https://in-toto.io/Statement/v1")
+            statement = _Statement(transmittal, PREDICATE_TYPE, facts.subject, STATEMENT_TYPE)
             envelope = Envelope(canonical(msgspec.to_builtins(statement)), PAYLOAD_TYPE)
             _parse_statement(envelope)
         try:
@@ -186,7 +188,7 @@ def check_transmittal(bag: Bag, keys: Iterable[VerifierKey] = ()) -> Checked:
         stated = _parse_statement(envelope)
         facts = _facts(bag)
     except AuditlibError as error:
-        return Checked(None, (_finding(error.message),))
+        return Checked(None, (_finding(str(error)),))
     transmittal = stated.predicate
     findings = [*_signature_faults(envelope, transmittal, keys), *_other_facts(stated, facts)]
     signers = tuple(key for key in keys if any(envelope.verified(each, key) for each in envelope.signatures))
@@ -220,34 +222,27 @@ def _stated(
     )
 
 
-def _countersigned(
-    bag: Bag, preparer: str | None, reviewer: str | None, supersedes: Supersedes | None
-) -> tuple[Envelope, Transmittal]:
-    """The envelope there is, once it is known to speak of this packet and to say what the new signer was told."""
+def _standing(bag: Bag, given: Mapping[str, str | Supersedes | None]) -> Transmittal:
+    """What a signed packet states, once it is known to speak of these files and to say nothing else than is given."""
     checked = check_transmittal(bag)
-    for finding in checked.findings:
-        if finding.severity == "error":
-            raise MismatchError(
-                finding.message,
-                where=TRANSMITTAL,
-                remedy="Nothing was written. Delete transmittal.json to sign the packet anew.",
-                expected=finding.expected,
-                found=finding.found,
-            )
-    stands = checked.transmittal
-    if stands is None:
-        raise MalformedError("it states nothing.", where=TRANSMITTAL)
-    for option, given, there in (
-        ("--preparer", preparer, stands.preparer.name),
-        ("--reviewer", reviewer, stands.reviewer),
-        ("--supersedes", supersedes, stands.supersedes),
-    ):
-        if given is not None and given != there:
+    faults = [finding for finding in checked.findings if finding.severity == "error"]
+    if checked.transmittal is None or faults:
+        raise MismatchError(
+            f"the packet is signed already, and not rightly: {faults[0].message}",
+            where=TRANSMITTAL,
+            remedy="Nothing was written. Delete transmittal.json to sign the packet anew.",
+            expected=faults[0].expected,
+            found=faults[0].found,
+        )
+    stated = {**msgspec.structs.asdict(checked.transmittal), "preparer": checked.transmittal.preparer.name}
+    for name, value in given.items():
+        if value is not None and value != stated[name]:
             raise MalformedError(
-                f"the packet is signed already, with {there!r} there; a further signature is over the same words.",
-                where=option,
+                f"the packet is signed already, and states {stated[name]!r}; others sign the same words.",
+                where=f"--{name}",
+                remedy="Give --key alone, or delete transmittal.json to sign the packet anew.",
             )
-    return parse_envelope(bag.read(TRANSMITTAL, MAX_BYTES)), stands
+    return checked.transmittal
 
 
 def _parse_statement(envelope: Envelope) -> _Statement:
@@ -262,8 +257,11 @@ def _parse_statement(envelope: Envelope) -> _Statement:
         raise MalformedError("the statement is not written canonically (RFC 8785).")
     stated = statement.predicate
     parse_canonical_time(stated.signed_at)
-    parse_verifier_key(stated.preparer.key)
-    texts = [stated.preparer.name, *filter(None.__ne__, [stated.reviewer])]
+    if str(parse_verifier_key(stated.preparer.key)) != stated.preparer.key:
+        raise MalformedError("the preparer's key is not written as a verifier key is.")
+    texts = [stated.preparer.name]
+    if stated.reviewer is not None:
+        texts.append(stated.reviewer)
     if stated.supersedes:
         texts.append(stated.supersedes.reason)
         if not _DIGEST.fullmatch(stated.supersedes.packet_digest):
@@ -271,7 +269,7 @@ def _parse_statement(envelope: Envelope) -> _Statement:
         if stated.supersedes.packet_digest == stated.packet_digest:
             raise MalformedError("a packet cannot supersede itself.")
     for text in texts:
-        if not str(text).strip() or len(str(text).encode()) > MAX_TEXT_BYTES:
+        if not text.strip() or len(text.encode()) > MAX_TEXT_BYTES:
             raise MalformedError(f"a name or a reason is 1 to {MAX_TEXT_BYTES:,} bytes of text.")
     return statement
 
@@ -317,20 +315,64 @@ def _signature_faults(envelope: Envelope, stated: Transmittal, keys: tuple[Verif
 
 def _other_facts(stated: _Statement, facts: _Facts) -> Iterator[Finding]:
     told = stated.predicate
-    if stated.subject != facts.subject:
-        expected, found = (
-            {one["name"]: one["digest"].get("sha256") for one in facts.subject},
-            {str(one.get("name")): str(one.get("digest")) for one in stated.subject},
-        )
-        found = {str(one.get("name")): (one.get("digest") or {}) for one in stated.subject}
-        yield _finding("it was signed over other files than these.", expected, found)
     for what, expected, found in (
+        ("files", _differing(facts.subject, stated.subject), _differing(stated.subject, facts.subject)),
         ("packet digest", facts.packet_digest, told.packet_digest),
         ("evidence digest", facts.evidence_digest, told.evidence_digest),
         ("checkpoints", facts.checkpoints, [(one.origin, one.size, one.last_sealed_at) for one in told.checkpoints]),
     ):
         if expected != found:
-            yield _finding(f"it states other {what} than this packet's.", expected, found)
-    name = parse_verifier_key(told.preparer.key).name
-    if name in facts.sealers:
+            yield _finding(f"it is of another packet: its {what} are not those here.", expected, found)
+    if stated.subject != facts.subject and not _differing(facts.subject, stated.subject):
+        yield _finding("it does not name each file once, in the order of their names.")
+    ages = [_age(told.signed_at, sealed_at) for _, _, sealed_at in facts.checkpoints]
+    if ages != [one.age_seconds for one in told.checkpoints]:
+        yield _finding("the ages it states are not those of its own times.", ages, told.checkpoints)
+    if any(age < 0 for age in ages):
+        message = "it was signed before the last seal was made, by the clocks of signer and sealer."
+        yield Finding(TRANSMITTAL_CHECK, "warning", TRANSMITTAL, message, str(facts.checkpoints), told.signed_at)
+    if (name := parse_verifier_key(told.preparer.key).name) in facts.sealers:
         yield _finding("it is signed with a key that seals, not with one of whoever prepared it.", found=name)
+
+
+def _differing(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[str]:
+    """The files of the one that are not, or not with this hash, among the other, as `name hash`."""
+    lines = [{canonical(one).decode() for one in part} for part in (some, others)]
+    return sorted(lines[0] - lines[1])
+
+
+def _unchecked(envelope: Envelope, stated: Transmittal, signers: tuple[VerifierKey, ...]) -> Iterator[str]:
+    named = parse_verifier_key(stated.preparer.key)
+    if named not in signers:
+        yield (
+            f"the preparer's key {named} stands in {TRANSMITTAL} itself and is not confirmed: compare it with what the "
+            "company gave you by another way (--key)"
+        )
+    known = {key.hash.hex() for key in (*signers, named)}
+    strangers = [each.keyid for each in envelope.signatures if each.keyid not in known]
+    if strangers:
+        yield f"{TRANSMITTAL} carries signatures by keys that you did not give: {', '.join(strangers)}"
+    if stated.reviewer is not None and not any(key != named for key in signers):
+        yield f"that {stated.reviewer} reviewed the packet is the preparer's word: no signature of theirs was checked"
+    yield f"the names in {TRANSMITTAL}, and when it was signed, are its signers' word"
+
+
+def _finding(message: str, expected: object = "", found: object = "") -> Finding:
+    return Finding(TRANSMITTAL_CHECK, "error", TRANSMITTAL, message, str(expected)[:400], str(found)[:400])
+
+
+def _write(path: Path, bag: Bag, data: bytes) -> None:
+    """Put transmittal.json into a folder, or into a zip that is written anew, whole or not at all."""
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}.zip")
+    try:
+        if path.is_dir():
+            fresh.write_bytes(data)
+            fresh.replace(path / TRANSMITTAL)
+        else:
+            write_bag(BagFiles(bag, {TRANSMITTAL: data}), fresh)
+            shutil.copymode(path, fresh)
+            fresh.replace(path)
+    except OSError as error:
+        raise UnavailableError(f"the packet cannot be written ({error.strerror}).", where=str(path)) from None
+    finally:
+        fresh.unlink(missing_ok=True)

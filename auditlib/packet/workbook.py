@@ -292,7 +292,7 @@ def _paper(page: Any, *, fit: bool) -> None:
 
 def _cell(column: _Column, value: Any, whole: str) -> str | float | None:
     """What is written of a value: a text, a number, or nothing."""
-    if value is None or (isinstance(value, float) and isnan(value)):
+    if value is None or value == "" or (isinstance(value, float) and isnan(value)):
         return None
     if column.kind in ("number", "date") and abs(value) < 2**53:  # past it a spreadsheet's numbers lose digits
         return float(value)
