@@ -602,13 +602,11 @@ def test_the_metrics_say_what_the_status_says() -> None:
 
 # --- the command ---------------------------------------------------------------------------------------------
 
-_COMMAND = "from auditlib.cli import app, main; from auditlib.cli.status import app as own; app.add_typer(own); main()"
-
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own."""
     given = {**os.environ, "COLUMNS": "120", **environment}
-    command = [sys.executable, "-c", _COMMAND, "status", *arguments]
+    command = [sys.executable, "-m", "auditlib.cli", "status", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=given, timeout=120, check=False)
 
 

@@ -23,6 +23,7 @@ from auditlib.approvals import ATTRIBUTES
 from auditlib.errors import MalformedError
 from auditlib.packet import pdf as pdfs
 from auditlib.packet.pdf import drawable, render_pdf
+from auditlib.packet.workbook import flat
 
 SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="300" height="20">'
@@ -202,6 +203,7 @@ def test_it_says_what_the_page_says(report: bytes, packet: dict[str, Any], paylo
     order = ["Potentialexceptions", "Thepopulationandhow", "Theperiodandits", "Integrityofthetrail", "Checkityourself"]
     order += ["Whatthispacketdoes", "Madewith", "Everyitem,attributebyattribute"]
     assert [text.index(title) for title in order] == sorted(text.index(title) for title in order)
+    assert all(without_spaces(part) in text for pair in flat(packet["parameters"]) for part in pair)
     checkpoint = packet["checkpoints"][0]
     assert checkpoint["root"] in text and checkpoint["keys"][0] in text
     assert all(row["item"] in text for row in grants(payload))
@@ -211,7 +213,14 @@ def test_it_says_what_the_page_says(report: bytes, packet: dict[str, Any], paylo
 def test_an_answer_with_a_page_of_its_own_is_set_by_it(packet: Any, digest: str, payload: Any) -> None:
     """Its tiles, sections, tables and figures; a figure or a table that is not there does no harm."""
     text = "".join(pages(render_pdf(packet, digest, payload, {"chain": SVG.format("of seals")}, PAGE)))
-    for said in ("sealsinthechain", "Ithas27seals.", "afigureofseals", "admin-console", "Nolocks."):
+    for said in (
+        "sealsinthechain",
+        "Ithas27seals.",
+        "afigureofseals",
+        "admin-console",
+        "Nolocks.",
+        without_spaces(packet["procedure"][0]),
+    ):
         assert said in text
     assert "Everyitem" not in text
 
@@ -275,6 +284,13 @@ def test_what_the_fonts_lack_is_shown_escaped(packet: Any, digest: str, payload:
         assert shown in text
     assert "afigure\\u{4e2d}\\u{6587}" in text
     assert not any(character in text for character in "中文\u202e\x1b")
+
+
+def test_fields_left_out_are_told(packet: Any, digest: str, payload: Any) -> None:
+    """A redacted packet says on paper which fields it lacks, and of how many records."""
+    told = {**packet, "redacted": {"fields": ["context.ip", "actor.session"], "lines": [0, 3]}}
+    text = "".join(pages(render_pdf(told, digest, payload, {})))
+    assert "2recordsherelackfieldsthatwereleftout(context.ip,actor.session)" in text
 
 
 def test_a_long_table_is_cut_and_that_is_said(packet: Any, digest: str, payload: Any, monkeypatch: Any) -> None:

@@ -338,8 +338,8 @@ class _Check:
         if self.redacted:
             yield (
                 f"{len(self.redacted):,} of {len(self.lines):,} records lack fields that were left out (packet.json "
-                "names them): that a record was sealed at each of these places is proven, what it says rests on whoever "
-                "made the packet; who can read the vault builds it again"
+                "names them): that a record was sealed at each of these places is proven, what it says rests on "
+                "whoever made the packet; who can read the vault builds it again"
             )
         yield from self._completeness(packet)
         for name in without_events(self.tables):

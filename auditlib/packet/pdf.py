@@ -20,6 +20,7 @@ from auditlib.findings import duration
 from auditlib.formats.times import SECOND, parse_time, to_datetime
 from auditlib.packet.report import visible
 from auditlib.packet.tables import Rows, population_table, read_table
+from auditlib.packet.workbook import flat
 
 MAX_ROWS = 500  # rows of a table on paper, some 15 pages; the rest stands in the CSV, and the report says so
 MAX_CELL = 300  # characters of a cell on paper; one record must not fill a page
@@ -108,7 +109,7 @@ def report_content(
         for name, data in payload.items()
         if name.startswith("tables/") and name.endswith(".csv")
     }
-    middle, wide = _page_sections(page, tables, figures) if page else _item_sections(packet, tables, figures)
+    middle, wide = _page_sections(packet, page, tables, figures) if page else _item_sections(packet, tables, figures)
     found = _section(bullets=packet["conclusion"])
     sections = [found, *middle, *_last_sections(packet, checks=not page)]
     moment = to_datetime(_last_sealed(packet))
@@ -164,6 +165,7 @@ def _item_sections(
         *(_section(figure=name) for name in figures),
         _tabled("Potential exceptions", "exceptions", tables.get("exceptions", []), _EXCEPTIONS, "None was noted."),
         _section("The population and how it was drawn", bullets=packet["procedure"]),
+        *_statement(packet, tables),
         _tabled(
             "The period and its known gaps", "sources", sources, _SOURCES, "No source recorded anything in the period."
         )
@@ -173,8 +175,23 @@ def _item_sections(
     ]
 
 
+def _statement(packet: Mapping[str, Any], tables: Mapping[str, Rows]) -> list[dict[str, Any]]:
+    """How the list was drawn, in figures; what was refused and could have been in it; the parameters as given."""
+    stated = flat(packet["population"].get("statement", {}))
+    refused = tables.get("refused", [])
+    columns = [(name, name.replace("_", " "), "wide") for name in (refused[0] if refused else {})]
+    sections = [
+        _section("Population statement", pairs=[(name, text, False) for name, text in stated]),
+        _tabled("Refused, and could have belonged to the population", "refused", refused, columns, ""),
+        _section(
+            "Parameters as they were given", pairs=[(name, text, False) for name, text in flat(packet["parameters"])]
+        ),
+    ]
+    return [section for section in sections if section["pairs"] or section["table"]]
+
+
 def _page_sections(
-    page: Mapping[str, Any], tables: Mapping[str, Rows], figures: Sequence[str]
+    packet: Mapping[str, Any], page: Mapping[str, Any], tables: Mapping[str, Rows], figures: Sequence[str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The sections that an answer asks for by itself (`evidence.answer.Page`)."""
     sections = []
@@ -186,7 +203,8 @@ def _page_sections(
         section["sentences"] = [*one["sentences"], *section["sentences"]]
         section["figure"] = one["figure"] if one["figure"] in figures else None
         sections.append(section)
-    return sections, []
+    worked_out = _section("How this was worked out", bullets=packet["procedure"])
+    return [*sections, worked_out, *_statement(packet, tables)], []
 
 
 def _last_sections(packet: Mapping[str, Any], *, checks: bool) -> list[dict[str, Any]]:
@@ -210,6 +228,12 @@ def _last_sections(packet: Mapping[str, Any], *, checks: bool) -> list[dict[str,
         limits.append(
             "Not every seal of the period is in this packet; whether nothing was left out of the population needs the "
             "vault."
+        )
+    if packet.get("redacted"):
+        lacking, fields = len(packet["redacted"]["lines"]), ", ".join(packet["redacted"]["fields"])
+        limits.append(
+            f"{many(lacking, 'record')} here lack fields that were left out ({fields}): that they were sealed is "
+            "proven, what they say is not."
         )
     commands = [
         "auditlib packet verify PACKET --key KEY",

@@ -45,7 +45,7 @@ def build_proof(trail: Trail, rows: Iterable[tuple[int, int]], since: int | None
         first = len(records)
         blinds = []
         for blind, text in zip(batch.blinds(indexes), batch.texts(indexes), strict=True):
-            kept = cut.record(text) if cut else text
+            kept = text if cut is None else cut.record(text)
             if kept != text:
                 redacted.append(len(records))
             blinds.append((blind if kept == text else merkle.leaf_hash(blind + text)).hex())

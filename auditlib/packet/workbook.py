@@ -24,12 +24,12 @@ from auditlib.approvals import ATTRIBUTES
 from auditlib.errors import UnavailableError
 from auditlib.evidence.answer import many
 from auditlib.export import XLSX_CELL, XLSX_ROWS, defuse
-from auditlib.formats.canonical import canonical
 from auditlib.formats.times import DAY, format_time
 from auditlib.packet.report import visible
 from auditlib.packet.tables import population_table
 
 SHEET_NAME = 31  # characters, Excel specifications and limits
+MAX_LISTED = 100  # objects of a list that are told one by one
 _EPOCH = 25_569  # days from Excel's day 0 to 1970-01-01, ECMA-376 18.17.4.1 (1900 date system)
 _CHUNK = 8_192  # rows in memory at once
 _MEASURED = 2_000  # rows whose cells set the width of a column
@@ -376,7 +376,8 @@ def _cover(
     tell("What was found", facts["conclusion"])
     tell("How it was drawn", facts["procedure"])
     tell("What this does not prove", facts["limits"])
-    tell("Parameters", [f"{name}: {_given(value)}" for name, value in _parameters(facts)])
+    tell("Population statement", [": ".join(pair) for pair in flat(facts["population"].get("statement", {}))])
+    tell("Parameters", [": ".join(pair) for pair in flat(facts["parameters"])])
     tell("Software", [", ".join(f"{name} {version}" for name, version in sorted(facts["software"].items()))])
     tell("How to read this", _READING)
 
@@ -399,16 +400,25 @@ def _answered(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Potential exceptions", f"{facts['exceptions']:,}"
 
 
-def _parameters(facts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in sorted(facts["parameters"].items()):
-        if isinstance(value, dict):
-            yield from ((f"{name}, {inner}", more) for inner, more in sorted(value.items()))
+def flat(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """An object of packet.json as lines, by name: `rows, items` and `41`; of a list of objects each is a line."""
+    for name, inner in sorted(value.items()):
+        label = before + name.replace("_", " ")
+        if isinstance(inner, dict):
+            yield from flat(inner, f"{label}, ")
+        elif isinstance(inner, list) and inner and isinstance(inner[0], dict):
+            for number, one in enumerate(inner[:MAX_LISTED], 1):
+                yield f"{label} {number}", "; ".join(f"{part} {text}" for part, text in flat(one))
+            if len(inner) > MAX_LISTED:
+                yield label, f"and {len(inner) - MAX_LISTED:,} more, in packet.json"
         else:
-            yield name, value
+            yield label, _given(inner)
 
 
 def _given(value: Any) -> str:
-    return value if isinstance(value, str) else canonical(value).decode()
+    if isinstance(value, list):
+        return ", ".join(map(_given, value)) or "none"
+    return "none" if value is None else ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
 _READING = [

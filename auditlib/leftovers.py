@@ -1,0 +1,116 @@
+"""What no seal names, and what the seals alone say: checks 4 (pages), 6 (unlisted actions), 8, and 9 by counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from auditlib.errors import AuditlibError, MissingError, UnavailableError
+from auditlib.formats import layout
+from auditlib.formats.times import format_time
+from auditlib.history import History
+
+_UNLISTED_SHOWN = 5  # actions named that no catalogue lists
+
+
+def check_counted_numbers(history: History) -> None:
+    """Check 9 from the seals alone: how many numbers of a source are missing, not which."""
+    spans: dict[str, list[tuple[int, int, int]]] = {}
+    for entry in history.seals:
+        for name, source in entry.seal.sources.items():
+            if source.first_seq is not None and source.last_seq is not None:
+                spans.setdefault(name, []).append((source.first_seq, source.last_seq, source.events))
+    for name, parts in sorted(spans.items()):
+        highest, events = max(last for _, last, _ in parts), sum(count for _, _, count in parts)
+        if events < highest:
+            history.add(
+                9,
+                name,
+                f"{highest - events:,} sequence number(s) of {name} never arrived, by the seals' counts.",
+                f"numbers 1 to {highest}",
+                f"{events} records",
+                "warning",
+            )
+
+
+def check_listed(history: History) -> None:
+    """Check 6, from the seals' counts: actions that no catalogue in force lists; they are accepted, and told."""
+    unlisted: Counter[str] = Counter()
+    for entry in history.seals:
+        catalog = history.catalog_of(entry.seal)
+        for action, events in (entry.seal.counts.actions or {}).items():
+            if catalog is not None and action not in catalog.actions:
+                unlisted[action] += events
+    if unlisted:
+        shown = ", ".join(f"{action} ({events:,})" for action, events in unlisted.most_common(_UNLISTED_SHOWN))
+        more = f" and {len(unlisted) - _UNLISTED_SHOWN:,} more" if len(unlisted) > _UNLISTED_SHOWN else ""
+        message = f"{unlisted.total():,} events are of actions that the catalogue does not list: {shown}{more}."
+        history.add(6, layout.CATALOGS, message, severity="info")
+
+
+def check_leftovers(history: History) -> None:
+    """Check 8: what stands in the vault and is no part of the trail, or no plain file; then the pages (check 4)."""
+    named = {entry.seal.batch.object for entry in [*history.seals, *history.beyond]}
+    for key, stored in sorted(history.stored.items()):
+        if stored.odd:
+            history.add(8, key, f"this is {stored.odd}; a vault holds plain files alone.", "a plain file", stored.odd)
+        elif key.startswith(layout.BATCHES) and key not in named:
+            history.add(
+                8,
+                key,
+                "no seal names this batch; a crash before its seal leaves one, and it is no evidence.",
+                severity="info",
+            )
+        elif not key.startswith(layout.KNOWN_PREFIXES):
+            history.add(8, key, "this object is no part of the trail.", severity="info")
+        elif not _in_place(key):
+            history.add(8, key, "no object of a trail has this name.", severity="warning")
+    _check_pages(history)
+
+
+def check_shadows(history: History) -> None:
+    """Check 8: newer versions and delete markers over what was read: the original stands, the attempt is told."""
+    for shadow in history.shadows:
+        what = "a delete marker" if shadow.marker else f"a newer version of {shadow.size:,} bytes"
+        who = f" by {shadow.owner}" if shadow.owner else ""
+        when = f" at {format_time(shadow.modified)}" if shadow.modified else ""
+        history.add(
+            8,
+            shadow.key,
+            f"{what} was put over this object{who}{when}, as the storage says; the version that fits was read.",
+            "one version",
+            f"version {shadow.version}",
+            "warning",
+        )
+
+
+def _in_place(key: str) -> bool:
+    return any(
+        layout.number_of(kind, key) is not None for kind in ("trail", "catalog", "batch", "seal", "checkpoint", "page")
+    )
+
+
+def _check_pages(history: History) -> None:
+    """A page is a cache: one that differs from the seals misleads nobody, and is reported."""
+    by_page: dict[int, list[bytes]] = {}
+    for entry in history.seals:
+        by_page.setdefault(entry.seal.sequence // layout.PAGE, []).append(entry.data)
+    for key in sorted(key for key in history.stored if key.startswith(layout.PAGES)):
+        page = layout.number_of("page", key)
+        if page is None:
+            continue  # reported as what it is
+        expected = b"".join(data + b"\n" for data in by_page.get(page, []))
+        try:
+            found = history.vault.get(key, max(len(expected), 1))
+        except UnavailableError as error:
+            if not isinstance(error, MissingError):
+                raise
+            found = b""
+        except AuditlibError:
+            found = b""  # too large, or no plain file
+        if found != expected or not expected:
+            history.add(
+                4,
+                key,
+                "the page does not hold its seals; readers fall back to the seals.",
+                severity="warning",
+            )
