@@ -3,9 +3,9 @@
     store [ 1 | 2 | 3 | 4 | 5 ] --read--> sealer --batch, seal, checkpoint--> vault
                     ^ position
 
-The position is remembered only after everything before it is sealed. A crash in between makes the next run read some
-records twice; the sealer drops them as repeats. A store restored from an older backup is noticed, because the record
-at the remembered position is another or missing, and is read from its beginning.
+The position is remembered only after everything before it is sealed, batch by batch. A crash in between makes the next
+run read some records twice; the sealer drops them as repeats. A store restored from an older backup is noticed, because
+the record at the remembered position is another or missing, and is read from its beginning.
 """
 
 from __future__ import annotations
@@ -45,31 +45,47 @@ class Round(msgspec.Struct, frozen=True):
 class Drain:
     """One sealer of one store at work; see `open_drain`, which makes one."""
 
-    def __init__(self, store: Store, sealer: Sealer, state: SealerState, lease: Lease, now: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        sealer: Sealer,
+        state: SealerState,
+        lease: Lease,
+        *,
+        now: Callable[[], int],
+        max_events: int,
+    ) -> None:
         self._store, self._sealer, self._state = store, sealer, state
-        self._lease, self._now = lease, now
+        self._lease, self._now, self._max_events = lease, now, max_events
         self._identity, self._after = self._start()
 
     def round(self, interval: int) -> Round:
         """Seal everything that the store holds now, and one heartbeat; `interval` is the seconds between two rounds."""
         # Before each round: a database may be restored from a backup while its sealer waits.
         self._identity, self._after = self._start()
-        added, refused = Added(), 0
+        added, refused, unsealed = Added(), 0, 0
         last: Entry | None = None
         left = self._store.backlog(self._after).records  # what comes meanwhile is for the next round
-        while left > 0 and (entries := self._store.read(last.position if last else self._after, CHUNK)):
-            left -= len(entries)
+        while left > 0:
+            entries = self._store.read(last.position if last else self._after, min(CHUNK, self._max_events - unsealed))
+            if not entries:
+                break
             self._renew()
             fit, unfit = self._judge(entries)
             added += self._sealer.add(fit)
             self._sealer.add(unfit)
             refused += len(entries) - len(fit)
             last = entries[-1]
+            left -= len(entries)
+            unsealed += len(entries)
+            if unsealed == self._max_events and left > 0:
+                self._sealer.flush()
+                self._remember(last)
+                unsealed = 0
         self._renew()
         self._sealer.flush(closing=self._heartbeat(added, interval))
         if last is not None:
-            self._after = last.position
-            self._state.remember_position(Position(self._identity, last.position, _digest(last.record)))
+            self._remember(last)
         return Round(added, self._sealer.size, refused)
 
     def backlog(self) -> int:
@@ -82,6 +98,10 @@ class Drain:
         if found is None or found.identity != identity or self._store.digest_at(found.position) != found.digest:
             return identity, 0
         return identity, found.position
+
+    def _remember(self, last: Entry) -> None:
+        self._after = last.position
+        self._state.remember_position(Position(self._identity, last.position, _digest(last.record)))
 
     def _renew(self) -> None:
         self._lease = self._store.renew(self._lease, self._now())
@@ -124,7 +144,7 @@ def open_drain(
         lease = store.lease(state.holder(), max(LEASE_SECONDS, 2 * every), now())
         try:
             with sealer_at_work(vault, key, state, now=now, max_events=max_events) as sealer:
-                yield Drain(store, sealer, state, lease, now)
+                yield Drain(store, sealer, state, lease, now=now, max_events=max_events)
         finally:
             with suppress(UnavailableError):  # then it runs out
                 store.release(lease)

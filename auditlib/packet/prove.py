@@ -29,7 +29,9 @@ class Proof(msgspec.Struct, frozen=True):
     redacted: list[int]  # lines whose record lacks a field
 
 
-def build_proof(trail: Trail, rows: Iterable[tuple[int, int]], since: int | None, until: int | None, cut: Cut) -> Proof:
+def build_proof(
+    trail: Trail, rows: Iterable[tuple[int, int]], since: int | None, until: int | None, cut: Cut | None = None
+) -> Proof:
     """The proof for these (sequence, row) of a trail; the period chooses which seals go in.
 
     Of a record that lacks a field its leaf hash is given in place of its blind.
