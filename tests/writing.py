@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import auditlib
 from auditlib.announce import OWN_SOURCE
 from auditlib.errors import UnavailableError
 from auditlib.formats import layout, merkle
@@ -44,7 +45,7 @@ PROGRAMS = Path(__file__).parent / "writing_programs"
 CONDITION = 120  # seconds after which a condition that is waited for counts as failed
 ORIGIN = "acme.example/audit"
 KEY = SigningKey(ORIGIN, bytes(range(32)))
-CATALOG = (Path(sys.modules["auditlib"].__file__).parent / "catalog.toml").read_bytes()
+CATALOG = parse_catalog((Path(auditlib.__file__).parent / "catalog.toml").read_bytes())
 RETENTION = Retention(2557, "COMPLIANCE")
 KILLED = -signal.SIGKILL
 APPLICATIONS = ("billing-api", "idp")
@@ -140,8 +141,8 @@ class Program:
         self.signal(signal.SIGTERM)
         assert self.end() == 0, self.said()
 
-    def peak(self):
-        """The most memory it ever held that is its own, in bytes: resident, less what the fork left shared."""
+    def memory(self):
+        """The most memory it ever held, in bytes; a part of it was there before the fork."""
         fields = dict(line.split(":", 1) for line in Path(f"/proc/{self.pid}/status").read_text().splitlines())
         return int(fields["VmHWM"].split()[0]) * 1024
 
@@ -149,18 +150,29 @@ class Program:
 class World:
     """Applications, a collector, a sealer, around one store and one vault; `url` names the store."""
 
-    def __init__(self, folder, url, server, *, applications=APPLICATIONS, vault=None, pause=0.01, page=None):
+    def __init__(
+        self,
+        folder,
+        url,
+        server,
+        *,
+        applications=APPLICATIONS,
+        vault=None,
+        retention=RETENTION,
+        catalog=CATALOG,
+        pause=0.02,
+        faults=None,
+    ):
         self.folder, self.url, self._server = folder, url, server
         self.vault_url = vault or str(folder / "vault")
-        self.applications, self.pause = applications, pause
-        self.faults = {} if page is None else {"page": page}
+        self.applications, self.pause, self.faults = applications, pause, faults or {}
         self.port = free_port()
+        self.collector_url = f"http://127.0.0.1:{self.port}"
         self.state = folder / "state"
         self.environment = {"AUDITLIB_STATE": str(self.state)}
         self.programs = {}
-        self.extra_catalog = None
         init_store(url)
-        create_trail(open_vault(self.vault_url, create=True), KEY, RETENTION, parse_catalog(CATALOG), now=now())
+        create_trail(open_vault(self.vault_url, create=True), KEY, retention, catalog, now=now())
         self.key, _ = write_key_files(KEY, folder)
         self.tokens = {name: add_token(folder / "tokens", name, now=now) for name in applications}
         for name in applications:
@@ -178,16 +190,15 @@ class World:
     def cli(self, name, *arguments, environment=None, **faults):
         """A command of auditlib."""
         environment = self.environment | (environment or {})
-        return self.program(name, "cli", arguments, environment, **(self.faults | faults))
+        return self.program(name, "cli", arguments, environment, **faults)
 
     def program(self, name, program, arguments, environment=None, **faults):
         """A process that writes to the file of its name."""
+        faults = self.faults | faults
         return Program(self._server, name, program, arguments, self.out(name), environment, **faults)
 
     def _collector(self, **faults):
         arguments = ["--store", self.url, "--tokens", self.folder / "tokens", "--listen", f"127.0.0.1:{self.port}"]
-        if self.extra_catalog:
-            arguments += ["--catalog", self.extra_catalog]
         return self.cli("collector", "collect", *arguments, **faults)
 
     def _sealer(self, *, every="1s", max_events=500, environment=None, **faults):
@@ -199,9 +210,8 @@ class World:
         return ["--store", self.url, "--vault", self.vault_url, "--key", self.key]
 
     def _application(self, name, *, threads=2, events=0, **faults):
-        url = f"http://127.0.0.1:{self.port}"
         place = [self.folder / f"spool-{name}", self.journal(name)]
-        arguments = [url, self.tokens[name], *place, threads, events, self.pause]
+        arguments = [self.collector_url, self.tokens[name], *place, threads, events, self.pause]
         return self.program(name, "application", arguments, **faults)
 
     def kill(self, *names):
@@ -316,17 +326,28 @@ class World:
 
         `unwritten` bounds the events that are sealed and stand in no journal: their record() was interrupted.
         """
+        report = self.check_trail()
+        sealed = self.sealed()
+        assert sorted(map(record_bytes, self.stored())) == sorted(map(record_bytes, not_of_the_sealer(sealed)))
+        for record in sealed:
+            assert record.event.action not in ("audit.conflict", "audit.refused"), record
+        self.check_acknowledged(sealed, unwritten)
+        return report
+
+    def check_trail(self):
+        """Deep verification finds no error, no lost and no repeated number; one history; no traceback, no 500."""
         report = verify(open_vault(self.vault_url), keys=[KEY.verifier], deep=True, now=now())
         assert report.ok, report.errors
         numbers = ("never arrived", "more than once")
         assert not [found for found in report.findings if any(text in found.message for text in numbers)]
-        self.check_one_history()
-        sealed = self.sealed()
+        self._check_one_history()
+        self._check_said()
+        return report
+
+    def check_acknowledged(self, sealed, unwritten=0):
+        """Each event whose record() returned is sealed exactly once, and each instance's numbers have no gap."""
         ids = Counter((record.receipt.source, record.event.event_id) for record in sealed)
         assert set(ids.values()) == {1}
-        assert sorted(map(record_bytes, self.stored())) == sorted(map(record_bytes, not_of_the_sealer(sealed)))
-        for record in sealed:
-            assert record.event.action not in ("audit.conflict", "audit.refused"), record
         extra = 0
         for name in self.applications:
             ours = [record for record in sealed if record.receipt.source.partition("/")[0] == name]
@@ -337,8 +358,6 @@ class World:
             extra += len(ours) - len(journal)
             self._check_numbers(ours)
         assert 0 <= extra <= unwritten
-        self.check_said()
-        return report
 
     def _check_numbers(self, records):
         """Each instance's numbers, 1 to the last, once each."""
@@ -348,7 +367,7 @@ class World:
         for source, found in numbers.items():
             assert sorted(found) == list(range(1, len(found) + 1)), source
 
-    def check_one_history(self):
+    def _check_one_history(self):
         """Every checkpoint ever signed is a prefix of the one tree, and each seal stands once and is under the last."""
         vault = open_vault(self.vault_url)
         keys = [entry.key for entry in vault.list()]
@@ -360,7 +379,7 @@ class World:
             assert note.root == merkle.root(leaves[: note.size])
         assert max(note.size for note in notes) == len(seals)
 
-    def check_said(self):
+    def _check_said(self):
         """No process met a traceback, and no client a 500."""
         for file in self.folder.glob("*.out"):
             text = file.read_text(errors="replace")

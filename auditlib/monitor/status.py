@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from auditlib.announce import OWN_SOURCE
 from auditlib.errors import AuditlibError, MismatchError, UnavailableError
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from auditlib.store import Store
 
 MAX_RUNS = 20  # runs of lost numbers told of one instance
+_ROWS = 65_536  # rows heard at once
 _READERS = 4  # threads that read and hash; as many batches are in memory
 
 
@@ -82,8 +84,15 @@ class _Watch:
 
     def listen(self) -> None:
         """Hear the batches of the period, and the last of each source that stopped before."""
-        for table in self._tables(self._read):
-            self.hearing.hear(table, self._known)
+        together: list[pa.Table] = []  # a sealer makes many small batches, and each costs as much as a large one
+        for seal, table in self._tables(self._read):
+            if table is not None:
+                together.append(table)
+            if table is None or sum(map(len, together)) >= _ROWS:
+                self._hear(together)
+            if table is None:
+                self.hearing.assume(seal)
+        self._hear(together)
         missing = self._known - self.hearing.sources.keys()
         beats = any(heard.heartbeats for heard in self.hearing.sources.values())
         wanted: list[tuple[Seal, set[str]]] = []
@@ -95,13 +104,21 @@ class _Watch:
             missing, beats = missing - names, beats or newest_beat
             if beats and not missing:
                 break
-        for seal, names in wanted:
-            for table in self._tables([seal]):
-                self.hearing.recall(table, names)
+        names_of = {seal.sequence: names for seal, names in wanted}
+        for seal, table in self._tables([seal for seal, _ in wanted]):
+            if table is None:
+                self.hearing.assume(seal)
+            else:
+                self.hearing.recall(table, names_of[seal.sequence])
         found = [(heard.last_heartbeat, name) for name, heard in self.hearing.sources.items() if heard.last_heartbeat]
         self._heartbeat = max(found, default=None)
         own = self.hearing.sources.get(OWN_SOURCE)
         self._sealers_heartbeat = own.last_heartbeat if own else None
+
+    def _hear(self, tables: list[pa.Table]) -> None:
+        if tables:
+            self.hearing.hear(pa.concat_tables(tables).combine_chunks(), self._known)
+            tables.clear()
 
     def wait(self, store: Store, states: Path | None) -> Waiting:
         """What waits in the store; it is heard too, for who waits is not silent."""
@@ -122,28 +139,29 @@ class _Watch:
         """The records sealed that were recorded from `time` on."""
         seals = [entry.seal for entry in self._history.seals if parse_time(entry.seal.recorded[1]) >= time]
         found: set[Key] = set()
-        for table in self._tables(seals):
-            late = table.filter(pa.compute.greater_equal(table.column("recorded_at"), to_datetime(time)))
-            times = map(format_time, late.column("recorded_at").cast(pa.int64()).to_pylist())
-            found.update(
-                zip(late.column("source").to_pylist(), late.column("event_id").to_pylist(), times, strict=True)
-            )
+        for _, table in self._tables(seals):
+            if table is not None:
+                late = table.filter(pc.greater_equal(table.column("recorded_at"), to_datetime(time)))
+                times = map(format_time, late.column("recorded_at").cast(pa.int64()).to_pylist())
+                named = (late.column(name).to_pylist() for name in ("source", "event_id"))
+                found.update(zip(*named, times, strict=True))
         return found
 
-    def _tables(self, seals: list[Seal]) -> Iterator[pa.Table]:
-        """The columns that are looked at, of each batch that is what its seal states; a few are read ahead."""
+    def _tables(self, seals: list[Seal]) -> Iterator[tuple[Seal, pa.Table | None]]:
+        """The columns that are looked at; None for a batch that is gone or is not what its seal states."""
         with ThreadPoolExecutor(_READERS) as pool:
             pending = iter(seals)
             running = [(seal, pool.submit(self._table, seal)) for seal in islice(pending, _READERS)]
             while running:
                 seal, future = running.pop(0)
+                table = None
                 try:
-                    yield future.result()
+                    table = future.result()
                 except AuditlibError as error:
                     if type(error) is UnavailableError:
                         raise
                     self._fault(seal, error)
-                    self.hearing.assume(seal)
+                yield seal, table
                 for following in islice(pending, 1):
                     running.append((following, pool.submit(self._table, following)))
 

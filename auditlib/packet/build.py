@@ -5,6 +5,7 @@ Same request, parameters, checkpoint and software give the same bytes: no clock,
 
 from __future__ import annotations
 
+import io
 import platform
 import tempfile
 import zlib
@@ -15,24 +16,31 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from auditlib.errors import MismatchError
 from auditlib.evidence.answer import ANSWER_FILE, TABLES
 from auditlib.formats.canonical import canonical, parse_json
-from auditlib.formats.times import parse_time
+from auditlib.formats.times import parse_time, to_datetime
 from auditlib.keyfiles import load_verifier_keys
 from auditlib.packet.bag import TAGMANIFEST, bag_files, bag_info, write_bag
 from auditlib.packet.notebook import Executed, execute, find_notebook, read_parameters
+from auditlib.packet.pdf import render_pdf
 from auditlib.packet.prove import Proof, build_proof
 from auditlib.packet.redaction import Cut, check_fields, check_leaks
 from auditlib.packet.report import render_report
+from auditlib.packet.workbook import workbook
 from auditlib.trail import Keys, Trail
 from auditlib.trail import open as open_trail
 
 PACKET_FORMAT = "auditlib/packet/v1"
 REPORTS = ("report.html", "report.pdf")  # not among packet.json's hashes, because they print its own (DESIGN 4.7)
 _VERIFIER = Path(__file__).parent / "templates" / "verify.py"
-_SOFTWARE = ("auditlib", "duckdb", "matplotlib", "msgspec", "numpy", "pandas", "papermill", "pyarrow", "rfc8785")
+_SOFTWARE = (
+    *("auditlib", "duckdb", "matplotlib", "msgspec", "numpy", "pandas", "papermill", "pyarrow", "rfc8785"),
+    *("typst", "xlsxwriter"),
+)
 
 
 class Built(msgspec.Struct, frozen=True):
@@ -83,11 +91,13 @@ def _pack(trail: Trail, executed: Executed, parameters: dict[str, Any], cut: Cut
     proof = build_proof(trail, [(sequence, row) for sequence, row in answer["rows"]], *shown, cut)
     payload = _payload(trail, executed, proof, scratch)
     redacted = {"fields": list(cut.fields), "lines": proof.redacted} if cut.fields else None
-    packet = canonical(_packet(trail, executed, parameters, answer, proof, payload) | {"redacted": redacted})
+    facts = _packet(trail, executed, parameters, answer, proof) | {"redacted": redacted}
+    payload["evidence.xlsx"] = workbook(facts, _tables(payload), to_datetime(parse_time(trail.seals[-1].sealed_at)))
+    hashes = {name: sha256(data).hexdigest() for name, data in sorted(payload.items())}
+    packet = canonical(facts | {"files": hashes})
     payload["packet.json"] = packet
-    payload["report.html"] = render_report(
-        parse_json(packet), sha256(packet).hexdigest(), payload, answer["figures"], answer["page"]
-    )
+    shown_as = (parse_json(packet), sha256(packet).hexdigest(), payload, answer["figures"], answer["page"])
+    payload["report.html"], payload["report.pdf"] = render_report(*shown_as), render_pdf(*shown_as)
     check_leaks(cut, payload)
     files = bag_files(payload, bag_info(parse_json(packet), sha256(packet).hexdigest()))
     write_bag(files, out)
@@ -121,7 +131,6 @@ def _packet(
     parameters: dict[str, Any],
     answer: dict[str, Any],
     proof: Proof,
-    payload: Mapping[str, bytes],
 ) -> dict[str, Any]:
     checkpoint = trail.checkpoint
     in_force = {catalog.sha256 for seal in proof.seals if (catalog := trail.history.catalog_of(seal))}
@@ -151,7 +160,6 @@ def _packet(
                 "size": checkpoint.size,
             }
         ],
-        "files": {name: sha256(data).hexdigest() for name, data in sorted(payload.items())},
         "format": PACKET_FORMAT,
         "notebook": {"name": executed.name, "sha256": executed.sha256},
         "parameters": {**answer["parameters"], **parameters},
@@ -171,9 +179,16 @@ def software() -> dict[str, str]:
     }
 
 
-def _exceptions(scratch: Path) -> list[dict[str, Any]]:
-    import pyarrow.parquet as pq
+def _tables(payload: Mapping[str, bytes]) -> dict[str, pa.Table]:
+    """The packet's tables by name."""
+    return {
+        name.removeprefix("tables/").removesuffix(".parquet"): pq.read_table(io.BytesIO(data))
+        for name, data in payload.items()
+        if name.endswith(".parquet")
+    }
 
+
+def _exceptions(scratch: Path) -> list[dict[str, Any]]:
     path = scratch / TABLES / "exceptions.parquet"
     rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.is_file() else []
     return rows

@@ -38,8 +38,9 @@ def main():
                     target="user:u_9013",
                     context={"granted_role": "admin", "thread": thread, "turn": turn, "text": "é\n" * 9},
                 )
-            except UnavailableError:
-                stop.wait(0.05)
+            except UnavailableError as error:
+                print(f"not recorded: {error}", flush=True)
+                stop.wait(0.1)
                 continue
             os.write(descriptor, f"{event_id}\n".encode())
             turn += 1
