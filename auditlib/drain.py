@@ -59,14 +59,17 @@ class Drain:
         self._lease, self._now, self._max_events = lease, now, max_events
         self._identity, self._after = self._start()
 
-    def round(self, interval: int) -> Round:
-        """Seal everything that the store holds now, and one heartbeat; `interval` is the seconds between two rounds."""
+    def round(self, interval: int, stopped: Callable[[], bool] = lambda: False) -> Round:
+        """Seal everything that the store holds now, or less where `stopped` says so meanwhile, and one heartbeat.
+
+        `interval` is the seconds between two rounds.
+        """
         # Before each round: a database may be restored from a backup while its sealer waits.
         self._identity, self._after = self._start()
         added, refused, unsealed = Added(), 0, 0
         last: Entry | None = None
         left = self._store.backlog(self._after).records  # what comes meanwhile is for the next round
-        while left > 0:
+        while left > 0 and not stopped():
             entries = self._store.read(last.position if last else self._after, min(CHUNK, self._max_events - unsealed))
             if not entries:
                 break
@@ -168,7 +171,7 @@ def watch(
         try:
             with open_one() as drain:
                 while not wait(0):  # also where so much waits that no round is followed by a pause
-                    tell(drain.round(every))
+                    tell(drain.round(every, lambda: wait(0)))
                     delay = RETRY_LEAST
                     waited = 0.0
                     while waited < every and drain.backlog() < max_events:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -25,7 +25,7 @@ from auditlib.formats.checkpoint import MAX_NOTE_BYTES, Checkpoint, parse_checkp
 from auditlib.formats.document import MAX_DOCUMENT_BYTES, Document, document_hash, parse_document
 from auditlib.formats.keys import VerifierKey
 from auditlib.formats.seal import MAX_SEAL_BYTES, NO_PREVIOUS, Seal, check_signature, parse_seal, seal_hash
-from auditlib.vault import Stored, Vault, is_remote
+from auditlib.vault import Stored, Vault, Versioned, is_remote
 
 T = TypeVar("T")
 CONNECTIONS = 16  # objects read at once over the network
@@ -172,12 +172,21 @@ class History(msgspec.Struct):
         """Note one finding."""
         self.findings.append(Finding(check, severity, where, message, str(expected)[:400], str(found)[:400]))
 
-    def add_error(self, check: int, where: str, error: AuditlibError) -> None:
+    @property
+    def planted(self) -> Severity:
+        """How grave it is that somebody without the key put an object where the trail has not come to yet.
+
+        Where storage keeps versions the sealer writes its own beside it; elsewhere it stands in the way.
+        """
+        return "warning" if isinstance(self.vault, Versioned) else "error"
+
+    def add_error(self, check: int, where: str, error: AuditlibError, severity: Severity = "error") -> None:
         """Note an error as a finding; unavailable storage is no finding and goes on up."""
         if isinstance(error, UnavailableError) and type(error) is UnavailableError:
             raise error
         message = f"{error.where}: {error.message}" if error.where and where not in error.where else error.message
-        self.add(check, where, message, getattr(error, "expected", None) or "", getattr(error, "found", None) or "")
+        expected, found = getattr(error, "expected", None) or "", getattr(error, "found", None) or ""
+        self.add(check, where, message, expected, found, severity)
 
 
 def read_history(
@@ -289,7 +298,7 @@ def _introduce(history: History) -> None:
         size = _first_under(history, later.n) + 1
         with suppress(MalformedError, MismatchError, MissingError):  # then nobody was introduced
             _, note = history.read(
-                layout.checkpoint_key(size), MAX_NOTE_BYTES, partial(_sized_checkpoint, tuple(keys), size)
+                layout.checkpoint_key(size), MAX_NOTE_BYTES, partial(fitting_checkpoint, keys=tuple(keys), size=size)
             )
             if any(key in trusted for key in note.signers):
                 current = later
@@ -353,9 +362,9 @@ def _read_checkpoints(history: History, at: int | None, thorough: bool) -> None:
     for size in history.reading_ahead(sizes, layout.checkpoint_key, MAX_NOTE_BYTES) if thorough else sizes:
         key = layout.checkpoint_key(size)
         try:
-            data, checkpoint = history.read(key, MAX_NOTE_BYTES, partial(_sized_checkpoint, signing, size))
+            data, checkpoint = history.read(key, MAX_NOTE_BYTES, partial(fitting_checkpoint, keys=signing, size=size))
         except AuditlibError as error:
-            history.add_error(0, key, error)
+            history.add_error(0, key, error, "error" if history.checkpoint else history.planted)
             continue
         history.checkpoints.append((key, checkpoint))
         if history.checkpoint is None and (at is None or size == at):
@@ -379,8 +388,9 @@ def _read_checkpoints(history: History, at: int | None, thorough: bool) -> None:
         )
 
 
-def _sized_checkpoint(trusted: tuple[VerifierKey, ...], size: int, data: bytes) -> tuple[bytes, Checkpoint]:
-    checkpoint = parse_checkpoint(data, trusted)
+def fitting_checkpoint(data: bytes, keys: Sequence[VerifierKey], size: int) -> tuple[bytes, Checkpoint]:
+    """The checkpoint, if one of these keys signed it over that many seals; else MalformedError or MismatchError."""
+    checkpoint = parse_checkpoint(data, keys)
     if checkpoint.size != size:
         raise MismatchError("the checkpoint lies under another size's name.", expected=size, found=checkpoint.size)
     return data, checkpoint
@@ -449,23 +459,30 @@ def _check_chain(history: History, key: str, seal: Seal, sequence: int, previous
             history.add_error(4, key, error)
 
 
-def _read_seal(history: History, sequence: int, previous: str = "") -> SealedBytes | None:
+def fitting_seal(data: bytes, keys: Sequence[VerifierKey], sequence: int, previous: str) -> SealedBytes:
+    """The seal, if one of these keys signed it for that place in the chain; else MalformedError or MismatchError.
+
+    `previous` is '' where the seal before is not known.
+    """
+    seal = parse_seal(data)
+    if seal.sequence != sequence or seal.previous != (previous or seal.previous):
+        raise MismatchError("the seal does not continue the chain.", expected=previous, found=seal.previous)
+    check_signature(seal, keys)
+    return SealedBytes(seal, data)
+
+
+def _read_seal(history: History, sequence: int, previous: str = "", severity: Severity = "error") -> SealedBytes | None:
     """The seal at its place in the chain; where no version goes on there, the oldest that is a seal at all."""
     key = layout.seal_key(sequence)
-
-    def fits(data: bytes, strict: bool) -> SealedBytes:
-        seal = parse_seal(data)
-        if strict and (seal.sequence != sequence or seal.previous != (previous or seal.previous)):
-            raise MismatchError("the seal does not continue the chain.", expected=previous, found=seal.previous)
-        return SealedBytes(seal, data)
-
+    keys = history.document.verifiers if history.document else history.trusted
     try:
         if len(history.versions_of(key)) > 1:
             with suppress(MismatchError, MalformedError):
-                return history.read(key, MAX_SEAL_BYTES, partial(fits, strict=True))
-        return history.read(key, MAX_SEAL_BYTES, partial(fits, strict=False))
+                fits = partial(fitting_seal, keys=keys, sequence=sequence, previous=previous)
+                return history.read(key, MAX_SEAL_BYTES, fits)
+        return history.read(key, MAX_SEAL_BYTES, lambda data: SealedBytes(parse_seal(data), data))
     except AuditlibError as error:
-        history.add_error(2, key, error)
+        history.add_error(2, key, error, severity)
         return None
 
 
@@ -547,15 +564,15 @@ def _check_signers(history: History) -> None:
 
 def _read_beyond(history: History, sequence: int) -> None:
     key = layout.seal_key(sequence)
-    entry = _read_seal(history, sequence)
+    entry = _read_seal(history, sequence, severity=history.planted)
     if entry is None:
         return
     # The chain vouches for the document in force; before the first seal only the trusted keys do.
     document = history.document if history.seals else None
     try:
-        check_signature(entry.seal, document.verifiers if document else history.trusted)
+        fitting_seal(entry.data, document.verifiers if document else history.trusted, sequence, "")
     except MismatchError as error:
-        history.add_error(2, key, error)
+        history.add_error(2, key, error, history.planted)
         return
     history.beyond.append(entry)
     history.add(

@@ -70,13 +70,16 @@ def check_leftovers(history: History) -> None:
 def check_shadows(history: History) -> None:
     """Check 8: newer versions and delete markers over what was read: the original stands, the attempt is told."""
     for shadow in history.shadows:
-        what = "a delete marker" if shadow.marker else f"a newer version of {shadow.size:,} bytes"
+        what = "a delete marker" if shadow.marker else f"another version of {shadow.size:,} bytes"
+        if shadow.version == history.read_versions.get(shadow.key):  # the sealer's own, put past what was planted there
+            shadow = history.stored[shadow.key]  # noqa: PLW2901
+            what = f"an older version of {shadow.size:,} bytes that nobody validly signed"
         who = f" by {shadow.owner}" if shadow.owner else ""
         when = f" at {format_time(shadow.modified)}" if shadow.modified else ""
         history.add(
             8,
             shadow.key,
-            f"{what} was put over this object{who}{when}, as the storage says; the version that fits was read.",
+            f"{what} was put beside this object{who}{when}, as the storage says; the version that fits was read.",
             "one version",
             f"version {shadow.version}",
             "warning",

@@ -7,11 +7,12 @@ theirs must be lengthened before it ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, runtime_checkable
 
 from auditlib.findings import Severity, moment
+from auditlib.formats import layout
 from auditlib.formats.document import Retention
 from auditlib.formats.seal import Seal
 from auditlib.formats.times import DAY, SECOND, parse_time
@@ -48,7 +49,7 @@ def check_locks(
     batches = {entry.seal.batch.object: entry.seal for entry in history.seals}
     ends = {key: parse_time(seal.sealed_at) + _kept(history, seal) for key, seal in batches.items()}
     newest = max(ends.values(), default=now)
-    stored = [entry for key, entry in sorted(history.stored.items()) if not entry.odd]
+    stored = [entry for key, entry in sorted(history.stored.items()) if _of_trail(history, key, batches)]
     faults: dict[tuple[Severity, str], list[tuple[Stored, str, str]]] = {}
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         locks = pool.map(lambda entry: vault.lock_of(entry.key, history.version_of(entry.key)), stored)
@@ -65,6 +66,15 @@ def check_locks(
             history.add(7, entry.key, message, expected, found, severity)
         if len(objects) > shown:
             history.add(7, history.vault.url, f"{len(objects) - shown:,} more objects: {message}", severity=severity)
+
+
+def _of_trail(history: History, key: str, batches: Collection[str]) -> bool:
+    """Whether the trail rests on the object: what anybody put beside it may be locked or not."""
+    numbers = {"seal": len(history.seals) + len(history.beyond), "checkpoint": len(history.seals) + 1}
+    for kind, end in numbers.items():
+        if (number := layout.number_of(kind, key)) is not None:
+            return number < end
+    return key in batches or key.startswith((layout.TRAIL, layout.CATALOGS))
 
 
 def _kept(history: History, seal: Seal) -> int:

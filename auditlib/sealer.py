@@ -15,7 +15,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -56,10 +57,10 @@ from auditlib.formats.seal import (
     sign_seal,
 )
 from auditlib.formats.times import DAY, format_time
-from auditlib.history import History, SealedBytes, read_history
+from auditlib.history import History, SealedBytes, fitting_checkpoint, fitting_seal, read_history
 from auditlib.ids import IdIndex, pairs
 from auditlib.state import SealerState
-from auditlib.vault import ExistsError, Lock, Vault
+from auditlib.vault import ExistsError, Lock, Vault, Versioned
 
 DEFAULT_MAX_EVENTS = 50_000  # events a batch
 MAX_SOURCES = 1000  # distinct sources a batch, so that its seal stays below 256 KiB (DESIGN 4.4)
@@ -157,6 +158,7 @@ class Sealer:
         self._next_cosigners: tuple[SigningKey, ...] = ()
         history = self._checked_history()
         self.document = self._in_force(history)
+        self._signers = (key.verifier, *self.document.verifiers)  # whose seals and checkpoints are not planted
         self._unfinished = False
         self.catalog = self._catalog_in_force(history)
         for entry in [*history.seals, *history.beyond]:
@@ -238,6 +240,7 @@ class Sealer:
             self._put(layout.catalog_key(catalog.sha256), catalog.data)
         self._put(layout.trail_key(document.n), document_bytes(document))
         self.document, self.catalog = document, catalog or self.catalog
+        self._signers += document.verifiers
         self._next_cosigners = tuple(self._amending)
         self.flush(closing)
 
@@ -446,7 +449,8 @@ class Sealer:
         seal = sign_seal(self._describe(encoded, number), self._key)
         data = seal_bytes(seal)
         self._put(encoded.batch.object, encoded.data)
-        self._put(layout.seal_key(number), data)  # the commit point
+        fits = partial(fitting_seal, keys=self._signers, sequence=number, previous=seal.previous)
+        self._put(layout.seal_key(number), data, fits)  # the commit point
         self._tree.append(merkle.leaf_hash(data))
         self._seals.append(SealedBytes(seal, data))
         cosigners, self._next_cosigners = self._next_cosigners, ()
@@ -481,26 +485,38 @@ class Sealer:
         note = sign_checkpoint(self._key.name, self.size, self._tree.root(), [self._key, *cosigners])
         self._state.remember(note)
         key = layout.checkpoint_key(self.size)
-        self._put(key, note)
-        if self._vault.get(key, MAX_NOTE_BYTES) != note:
+        fits = partial(fitting_checkpoint, keys=self._signers, size=self.size)
+        self._put(key, note, fits)
+        if _stored(self._vault, key, MAX_NOTE_BYTES, fits) != note:
             raise MismatchError("another checkpoint was read back than was put.", where=f"{self._vault.url}: {key}")
 
     def _write_page(self, page: int) -> None:
         entries = self._seals[page * layout.PAGE : (page + 1) * layout.PAGE]
-        self._put(layout.page_key(page), b"".join(entry.data + b"\n" for entry in entries))
+        data = b"".join(entry.data + b"\n" for entry in entries)
+        with suppress(ExistsError):  # a cache: where it is not the seals, readers turn to these
+            self._vault.put(layout.page_key(page), data, self._lock())
 
-    def _put(self, key: str, data: bytes) -> None:
+    def _put(self, key: str, data: bytes, fits: Callable[[bytes], Any] | None = None) -> None:
         """Under the lock that the trail document in force promises."""
+        _put_same(self._vault, key, data, self._lock(), fits)
+
+    def _lock(self) -> Lock:
         retention = self.document.retention
-        _put_same(self._vault, key, data, Lock(retention.mode, self._now() + retention.days * DAY))
+        return Lock(retention.mode, self._now() + retention.days * DAY)
 
 
-def _put_same(vault: Vault, key: str, data: bytes, lock: Lock) -> None:
-    """Put, or find the very same bytes there already; anything else there is somebody else's."""
+def _put_same(vault: Vault, key: str, data: bytes, lock: Lock, fits: Callable[[bytes], Any] | None = None) -> None:
+    """Put, or find the very same bytes there already; anything else there is somebody else's.
+
+    Where storage keeps versions, those that do not fit were planted by somebody without the key, and are passed by.
+    """
     try:
-        vault.put(key, data, lock)
+        if fits and isinstance(vault, Versioned):
+            vault.put_past(key, data, lock, fits)
+        else:
+            vault.put(key, data, lock)
     except ExistsError as error:
-        if vault.get(key, len(data) + 1) != data:
+        if _stored(vault, key, len(data) + 1, fits) != data:
             raise MismatchError(
                 "another object stands where the sealer must write; it was planted, or a second sealer is at work.",
                 where=error.where,
@@ -512,6 +528,13 @@ def _put_same(vault: Vault, key: str, data: bytes, lock: Lock) -> None:
 
 def _new_keys(before: Document, after: Document) -> set[str]:
     return set(after.keys) - set(before.keys)
+
+
+def _stored(vault: Vault, key: str, limit: int, fits: Callable[[bytes], Any] | None) -> bytes:
+    """What readers will find there; nothing where it is too large to be what was put."""
+    with suppress(MismatchError):
+        return vault.get_past(key, limit, fits) if fits and isinstance(vault, Versioned) else vault.get(key, limit)
+    return b""
 
 
 def _memory_finding(last: Checkpoint, size: int) -> Finding:

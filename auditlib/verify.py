@@ -139,8 +139,9 @@ def sentence(report: Report) -> str:
     if report.checkpoint is None:
         return f"Nothing has been sealed in {report.origin or report.vault} yet."
     age = report.age_seconds or 0
+    when = "before" if age >= 0 else "AFTER: a clock is wrong,"
     return (
         f"{report.events:,} events in {report.seals:,} sealed batches of {report.origin}: no gap or alteration was "
         f"detected in what was recorded. Last sealed {report.last_sealed_at}, "
-        f"{duration(age * 1_000_000)} before this check."
+        f"{duration(age * 1_000_000)} {when} this check."
     )

@@ -113,7 +113,8 @@ class Browser:
         return told["result"].get("value")
 
     def choose(self, selector: str, paths: Sequence[Path]) -> None:
-        """Choose files in a file input."""
+        """Choose files in a file input, also the same again."""
+        self.js(f"void (document.querySelector({json.dumps(selector)}).value = '')")
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", files=[str(path) for path in paths], nodeId=node)

@@ -116,14 +116,6 @@ def test_a_shadowed_trail_is_sealed_on(sealed, service):
     assert report.ok and report.seals == 4
 
 
-def test_an_object_planted_where_the_sealer_must_write_is_not_adopted(sealed, service):
-    """The sealer refuses, and says where."""
-    key = sealed.vault.prefix + layout.seal_key(3)
-    service.client("owner").put_object(Bucket=sealed.vault.bucket, Key=key, Body=b"planted")
-    with pytest.raises(MismatchError, match="refuses to go on"):
-        sealed.seal(1, first=100)
-
-
 def test_a_read_only_identity_cannot_write_and_reads_everything(sealed, service):
     """Every write is refused with a sentence; verification needs no more than reading."""
     vault = S3Vault(sealed.vault.url, client=service.client("readonly"))

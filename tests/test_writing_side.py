@@ -116,7 +116,7 @@ def test_kills_before_and_after_each_step_lose_double_and_fork_nothing(tmp_path,
         killed = 0
         for role, name in (("application", "billing-api"), ("collector", "collector")):
             for fault in faults_at(STEPS[role]):
-                world.kill(name)
+                print(time.monotonic(), fault, flush=True); world.kill(name)
                 assert world.start(name, **fault).end() == KILLED, world.programs[name].said()
                 world.programs.pop(name)
                 world.start(name)

@@ -6,9 +6,9 @@ contract that the local and the object-storage vault both keep; one behaviour su
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -79,6 +79,20 @@ class Vault(Protocol):
 def is_remote(vault: Vault) -> bool:
     """Whether each read is a way over the network, so that reading several at once, and keeping batches, pays."""
     return vault.url.startswith("s3://")
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """Storage that keeps every version: an object planted where one is to be written does not stop the writer.
+
+    `fits` raises AuditlibError for bytes that nobody with the key made. Readers take the oldest version that fits.
+    """
+
+    def put_past(self, key: str, data: bytes, lock: Lock, fits: Callable[[bytes], Any]) -> None:
+        """As Vault.put, but past versions that do not fit; ExistsError where an older one does."""
+
+    def get_past(self, key: str, limit: int, fits: Callable[[bytes], Any]) -> bytes:
+        """The oldest version that fits; MissingError if none does."""
 
 
 def open_vault(url: str, *, create: bool = False) -> Vault:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC
 from typing import Any, TypeVar
 
@@ -35,7 +35,7 @@ CONNECTIONS = 16  # kept open at once
 _CLIENT = Config(
     connect_timeout=10,  # seconds
     read_timeout=60,  # seconds
-    retries={"mode": "standard", "total_max_attempts": 5},  # with exponential backoff and jitter
+    retries={"mode": "standard", "total_max_attempts": 10},  # pauses double from 0.05 s on: some 13 s in all, a restart
     max_pool_connections=CONNECTIONS,
     parameter_validation=False,  # of arguments that are made here; it takes a twentieth of a request's time
     request_checksum_calculation="when_required",  # Content-MD5 is sent instead; older servers know no other
@@ -44,7 +44,8 @@ _CLIENT = Config(
 _READ_ATTEMPTS = 3  # a body cut short is asked for again
 _MISSING = {"NoSuchKey", "NoSuchVersion", "404", "NotFound"}
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
-_REFUSED = {"AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
+_REFUSED = {"AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "UserSuspended"}
+_EXPIRED = {"ExpiredToken", "TokenRefreshRequired", "RequestExpired"}
 
 T = TypeVar("T")
 
@@ -71,6 +72,8 @@ class S3Vault:
             if error_code(error) not in ("ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration"):
                 raise self._error(error, "") from None
             rules = {}
+        except BotoCoreError as error:
+            raise self._error(error, "") from None
         default = rules.get("Rule", {}).get("DefaultRetention", {})
         return Protection(
             versioning=versioning.get("Status") == "Enabled",
@@ -131,16 +134,27 @@ class S3Vault:
 
     def put(self, key: str, data: bytes, lock: Lock | None = None) -> None:
         """See Vault.put. Asks for the condition "not there yet" and does not rely on it: not all servers honour it."""
-        if len(data) > MAX_PUT_BYTES:
-            raise MalformedError(f"{len(data):,} bytes is past what one put takes.", where=self._where(key))
         if self._versions(key):
             raise self._exists(key)
+        self._check_first(key, self._put(key, data, lock, {"IfNoneMatch": "*"}), lambda data: data)
+
+    def put_past(self, key: str, data: bytes, lock: Lock, fits: Callable[[bytes], Any]) -> None:
+        """See Versioned.put_past. Which of two writers was first, the order of the server's own listing decides."""
+        versions = self._versions(key)
+        if self._oldest(key, versions, fits):
+            raise self._exists(key)
+        self._check_first(key, self._put(key, data, lock, {} if versions else {"IfNoneMatch": "*"}), fits)
+
+    def _put(self, key: str, data: bytes, lock: Lock | None, condition: dict[str, str]) -> str:
+        """Put one version, whatever stands there, and read its lock back; the version, '' where there are none."""
+        if len(data) > MAX_PUT_BYTES:
+            raise MalformedError(f"{len(data):,} bytes is past what one put takes.", where=self._where(key))
         arguments: dict[str, Any] = {
             "Bucket": self.bucket,
             "Key": self.prefix + check_key(key),
             "Body": data,
             "ContentMD5": base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode(),
-            "IfNoneMatch": "*",
+            **condition,
         }
         if lock:
             arguments |= {"ObjectLockMode": lock.mode, "ObjectLockRetainUntilDate": to_datetime(lock.until)}
@@ -157,17 +171,25 @@ class S3Vault:
                     expected=f"{lock.mode} until {to_datetime(lock.until).isoformat()}",
                     found="InvalidRequest",
                 ) from None
+            if lock and error_code(error) == "InvalidArgument":
+                raise UnavailableError(
+                    f"the storage refused a lock until {to_datetime(lock.until).isoformat()} (InvalidArgument): "
+                    "that may be past by its clock.",
+                    where=self._where(key),
+                    remedy="Set this machine's clock.",
+                ) from None
             raise self._error(error, key) from None
         except BotoCoreError as error:
             raise self._error(error, key) from None
-        self._check_first(key, answer.get("VersionId", ""))
+        version: str = answer.get("VersionId", "")
         if lock:
-            self._check_locked(key, answer.get("VersionId", ""), lock)
+            self._check_locked(key, version, lock)
+        return version
 
     def get(self, key: str, limit: int = MAX_DOCUMENT_BYTES, version: str = "") -> bytes:
         """See Vault.get. Without a version the oldest is read: nothing newer can be the one that was sealed."""
         if not version:
-            versions = [stored for stored in self._versions(key) if not stored.marker]
+            versions = self._versions(key)
             if not versions:
                 raise MissingError("there is no such object.", where=self._where(key))
             version = versions[0].version
@@ -178,6 +200,13 @@ class S3Vault:
                 if isinstance(error, MissingError) or attempt == _READ_ATTEMPTS - 1:
                     raise
         raise AssertionError("unreachable")
+
+    def get_past(self, key: str, limit: int, fits: Callable[[bytes], Any]) -> bytes:
+        """See Versioned.get_past."""
+        version = self._oldest(key, self._versions(key), fits)
+        if not version:
+            raise MissingError("there is no such object.", where=self._where(key))
+        return self.get(key, limit, version)
 
     def list(self, prefix: str = "") -> Iterator[Stored]:
         """See Vault.list: every version and delete marker, by key, oldest first."""
@@ -196,7 +225,7 @@ class S3Vault:
                 yield from _oldest_first(stored for stored in waiting if stored.key.encode() != last)
                 waiting = [stored for stored in waiting if stored.key.encode() == last]
         except (ClientError, BotoCoreError) as error:
-            raise self._error(error, prefix) from None
+            raise self._error(error, prefix.removeprefix(self.prefix)) from None
         yield from _oldest_first(waiting)
 
     def lock_of(self, key: str, version: str) -> Lock | None:
@@ -234,12 +263,23 @@ class S3Vault:
     # --- reading back ------------------------------------------------------------------------------------------------
 
     def _versions(self, key: str) -> Sequence[Stored]:
-        return [stored for stored in self._list(self.prefix + check_key(key)) if stored.key == key]
+        """The versions of a key, oldest first. Delete markers hide nothing from us, and stop nobody."""
+        listed = self._list(self.prefix + check_key(key))
+        return [stored for stored in listed if stored.key == key and not stored.marker]
 
-    def _check_first(self, key: str, version: str) -> None:
-        """Goes on only if the version just put is the oldest of its key: an older one is somebody else's."""
-        versions = [stored for stored in self._versions(key) if not stored.marker]
-        if version and version != "null" and (not versions or versions[0].version != version):
+    def _oldest(self, key: str, versions: Iterable[Stored], fits: Callable[[bytes], Any], own: str = "") -> str:
+        """The oldest version that fits, or is one's `own`; '' if none does."""
+        for stored in versions:
+            if stored.version == own:
+                return own
+            with suppress(MalformedError, MismatchError, MissingError):
+                fits(self.get(key, version=stored.version))
+                return stored.version
+        return ""
+
+    def _check_first(self, key: str, version: str, fits: Callable[[bytes], Any]) -> None:
+        """Goes on only if the version just put is the oldest of its key that fits: an older one is somebody else's."""
+        if version not in ("", "null") and self._oldest(key, self._versions(key), fits, version) != version:
             raise self._exists(key)
 
     def _check_locked(self, key: str, version: str, lock: Lock) -> None:
@@ -257,14 +297,14 @@ class S3Vault:
         try:
             answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + check_key(key), VersionId=version)
             size = int(answer["ContentLength"])
-            if size > limit:
-                raise MismatchError(
-                    "the object is larger than it may be.",
-                    where=self._where(key),
-                    expected=f"at most {limit} bytes",
-                    found=size,
-                )
             with closing(answer["Body"]) as body:  # not `with body`, which hands out the stream below botocore's errors
+                if size > limit:
+                    raise MismatchError(
+                        "the object is larger than it may be.",
+                        where=self._where(key),
+                        expected=f"at most {limit} bytes",
+                        found=size,
+                    )
                 data: bytes = body.read(limit + 1)
         except (ClientError, BotoCoreError, OSError) as error:
             raise self._error(error, key) from None
@@ -317,6 +357,18 @@ class S3Vault:
             return MissingError("there is no such object.", where=where)
         if code == "NoSuchBucket":
             return MalformedError("there is no such bucket.", where=where, remedy="Make it with `auditlib init`.")
+        if code in _EXPIRED:
+            return UnavailableError(
+                f"the storage refused these credentials {error.operation_name}: they have expired ({code}).",
+                where=where,
+                remedy="Get fresh ones and run it again: what was committed is finished then.",
+            )
+        if code == "RequestTimeTooSkewed":
+            return UnavailableError(
+                f"the storage refused {error.operation_name}: its clock and this machine's differ ({code}).",
+                where=where,
+                remedy="Set this machine's clock.",
+            )
         if code in _REFUSED:
             return UnavailableError(
                 f"the storage refused these credentials {error.operation_name} ({code}).",
@@ -334,7 +386,11 @@ def error_code(error: ClientError) -> str:
 
 
 def _oldest_first(newest_first: Iterable[Stored]) -> list[Stored]:
-    """By key, then by time; versions of one moment stay in the reverse of the server's own order."""
+    """By key, then in the reverse of the server's own order, delete markers last.
+
+    Not by time: each gateway stamps a version by its own clock and links it later, so that a version put afterwards may
+    bear the earlier time. The order of the listing is that in which versions were linked, one after the other.
+    """
     ordered = list(newest_first)[::-1]
-    ordered.sort(key=lambda stored: (stored.key.encode(), stored.modified))
+    ordered.sort(key=lambda stored: (stored.key.encode(), stored.marker))
     return ordered

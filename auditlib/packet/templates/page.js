@@ -174,6 +174,7 @@ function startPage() {
 
   const chosen = (input) => [...input.files].map((file) => [file.webkitRelativePath || file.name, file]);
   for (const id of ["folder", "zip", "keyfile"]) {
+    at(id).addEventListener("click", ({ target }) => { target.value = ""; }); // else the same file again is no change
     at(id).addEventListener("change", ({ target }) => take(() => chosen(target)));
   }
   at("again").addEventListener("click", check);

@@ -1,0 +1,229 @@
+"""Make a packet again: its own notebook, at its checkpoint, with its parameters; then compare byte for byte.
+
+    comparison = reproduce_packet(Path("packet.zip"), "s3://bucket/vault", keys="acme.vkey")
+
+A packet is hostile, and its notebook is code. In order:
+
+    1  the packet checks; a packet with faults is not made again, unless its faults are taken into account
+    2  the notebook's hash is that of packet.json; one of this library's own runs from here, not from the packet;
+       another runs only where the caller permits it, told whose word it is
+    3  the vault's checkpoint of that size has the packet's root: the same history
+    4  the packet is made again, in a folder of its own, and compared
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import nbformat
+import papermill
+
+from auditlib.errors import MalformedError, MismatchError
+from auditlib.findings import Finding
+from auditlib.formats.checkpoint import Checkpoint
+from auditlib.keyfiles import load_verifier_keys
+from auditlib.packet.bag import Bag, open_bag
+from auditlib.packet.build import Asked, make_packet
+from auditlib.packet.check import check_packet
+from auditlib.packet.diff import MAX_NOTEBOOK_BYTES, NOTEBOOK, PACKET, Comparison, compare
+from auditlib.packet.notebook import code_hash, find_notebook, request_names
+from auditlib.trail import Keys, Trail
+from auditlib.trail import open as open_trail
+
+MIN_PREFIX = 16  # hex digits: 64 bits, more than anyone finds a second notebook for
+_INJECTED = "injected-parameters"  # papermill's tag of the cell that it adds
+_NAME = re.compile(r"^([A-Za-z_]\w*) = ", re.MULTILINE)  # an assignment as papermill writes it
+_FILE = re.compile(r"\w[\w. -]{0,99}")  # no path; no braces, which papermill would fill in
+_STEERING = {"raises-exception", "skip-execution"}  # nbclient obeys these tags, and no hash covers them (decision 9)
+# What nbformat and papermill raise for what is no notebook.
+_NO_NOTEBOOK = (ValueError, TypeError, LookupError, AttributeError, RecursionError, nbformat.ValidationError)
+
+
+class Foreign(msgspec.Struct, frozen=True):
+    """A packet's notebook that is none of this library's own, as it is shown to who must permit it."""
+
+    name: str
+    sha256: str
+    packet: str
+    own: str | None  # the hash of this library's notebook of that name
+
+    def words(self) -> list[str]:
+        """What somebody should know before letting it run."""
+        same_name = f" This library has another of that name (SHA-256 {self.own})." if self.own else ""
+        return [
+            f"{self.packet} was answered by the notebook {self.name!r}, none of this library's own.{same_name}",
+            f"SHA-256 of its cells: {self.sha256}",
+            "To make the packet again, its code is run with your rights, on the word of whoever made the packet: "
+            "the checkpoint's signature speaks for the records, not for the notebook.",
+            "Read data/notebook.ipynb in the packet before you permit it.",
+        ]
+
+
+def reproduce_packet(
+    path: Path,
+    vault: str,
+    *,
+    keys: Keys = None,
+    permit: Callable[[Foreign], bool] = lambda foreign: False,
+    despite_faults: bool = False,
+    out: Path | None = None,
+) -> Comparison:
+    """Make a packet again from its vault, and compare; `out` keeps what was made.
+
+    `permit` decides over a notebook that is not this library's own. Raises MalformedError where it may not run, or
+    where the packet cannot be made again by this version; MismatchError where the packet has faults (unless
+    `despite_faults`: then they stand in the comparison), or the vault is of another history.
+    """
+    if out and out.exists():
+        raise MalformedError("exists already and is not overwritten.", where=str(out), remedy="Choose another -o.")
+    trusted = load_verifier_keys(keys)
+    report = check_packet(path, trusted)
+    faults = [finding for finding in report.findings if finding.severity == "error"]
+    if faults and not despite_faults:
+        raise _at_fault(path, faults)
+    if len(report.checkpoints) != 1:
+        raise MalformedError(f"a packet of {len(report.checkpoints)} checkpoints is not made again.", where=str(path))
+    with tempfile.TemporaryDirectory() as scratch, open_bag(path) as then:
+        notebook, names = _notebook(then, report.packet, Path(scratch), permit, str(path))
+        asked = _asked(report.packet, names, notebook)
+        made = Path(scratch) / "made" if out is None else out
+        with _same_history(vault, trusted, report.checkpoints[0]) as trail:
+            make_packet(trail, vault, notebook, asked, made)
+        with open_bag(made) as now:
+            findings = {"then": faults, "now": []}
+            return compare(then, now, names=(str(path), "made again" if out is None else str(out)), findings=findings)
+
+
+def permitted(prefixes: Sequence[str]) -> Callable[[Foreign], bool]:
+    """A permission by the first hex digits of a hash, at least MIN_PREFIX of them; MalformedError for fewer."""
+    for prefix in prefixes:
+        if not re.fullmatch(rf"[0-9a-f]{{{MIN_PREFIX},64}}", prefix):
+            raise MalformedError(f"{prefix!r} is not {MIN_PREFIX} to 64 hex digits of a SHA-256.")
+    return lambda foreign: any(foreign.sha256.startswith(prefix) for prefix in prefixes)
+
+
+def _at_fault(path: Path, faults: Sequence[Finding]) -> MismatchError:
+    worst = faults[0]
+    return MismatchError(
+        f"check {worst.check}: {worst.object}: {worst.message} ({len(faults)} fault(s) in all; nothing was run)",
+        where=str(path),
+        remedy="`auditlib packet verify` shows all of them; --despite-faults makes it again all the same.",
+        expected=worst.expected,
+        found=worst.found,
+    )
+
+
+# --- the notebook ------------------------------------------------------------------------------------------------
+
+
+def _notebook(
+    bag: Bag, packet: dict[str, Any], scratch: Path, permit: Callable[[Foreign], bool], where: str
+) -> tuple[Path, list[str]]:
+    """The notebook to run, and the names of the parameters that were put into it."""
+    stated = packet.get("notebook")
+    name, digest = (stated.get(key) if isinstance(stated, dict) else None for key in ("name", "sha256"))
+    if not isinstance(name, str) or not _FILE.fullmatch(name):
+        raise MalformedError("packet.json names no notebook that can be run.", where=where)
+    file = scratch / f"{name}.ipynb"
+    names, steering = _without_parameters(bag.read(NOTEBOOK, MAX_NOTEBOOK_BYTES), file)
+    found = code_hash(file)
+    if found != digest:
+        message = "the packet's notebook is not the one that packet.json names; nothing was run."
+        raise MismatchError(message, where=NOTEBOOK, expected=digest, found=found)
+    own = find_notebook(name) if name in request_names() else None
+    own_digest = code_hash(own) if own else None
+    if own and own_digest == found:
+        return own, names
+    if steering:
+        message = f"its cells carry tags that change what is run, and no hash covers them ({', '.join(steering)})."
+        raise MalformedError(message, where=NOTEBOOK)
+    foreign = Foreign(name, found, where, own_digest)
+    if not permit(foreign):
+        raise MalformedError(
+            f"its notebook {name!r} (SHA-256 {found}) is none of this library's own; nothing was run.",
+            where=where,
+            remedy=f"Read {NOTEBOOK}; to run its code with your rights: --allow-notebook {found[:MIN_PREFIX]}",
+        )
+    return file, names
+
+
+def _without_parameters(data: bytes, file: Path) -> tuple[list[str], list[str]]:
+    """Write an executed notebook as it was before; the names of its parameters, and the tags that steer a run."""
+    try:
+        cells = nbformat.reads(data.decode(), as_version=4).cells  # type: ignore[no-untyped-call]
+        tags = [set(map(str, cell.metadata.get("tags", ()))) for cell in cells]
+        kept = [
+            {
+                "cell_type": cell.cell_type,
+                "id": f"cell-{number}",
+                "metadata": {"tags": sorted(own)},
+                "source": cell.source,
+            }
+            | ({"execution_count": None, "outputs": []} if cell.cell_type == "code" else {})
+            | ({"attachments": cell.attachments} if "attachments" in cell else {})
+            for number, (cell, own) in enumerate(zip(cells, tags, strict=True))
+            if _INJECTED not in own
+        ]
+        metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+        plain = nbformat.from_dict(  # type: ignore[no-untyped-call]
+            {"cells": kept, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+        )
+        nbformat.validate(plain)
+        nbformat.write(plain, file)  # type: ignore[no-untyped-call]
+    except _NO_NOTEBOOK as error:
+        raise MalformedError(f"is no notebook: {str(error).partition(chr(10))[0][:200]}", where=NOTEBOOK) from None
+    injected = [cell.source for cell, own in zip(cells, tags, strict=True) if _INJECTED in own]
+    names = [name for source in injected for name in _NAME.findall(source)]
+    return names, sorted(_STEERING.intersection(*[set().union(*tags)]))
+
+
+def _asked(packet: dict[str, Any], names: Sequence[str], notebook: Path) -> Asked:
+    """What was asked: the values are packet.json's; a name that the notebook does not declare never becomes code."""
+    stated = packet.get("parameters")
+    declared = papermill.inspect_notebook(str(notebook))
+    unknown = [name for name in names if name not in declared or not isinstance(stated, dict) or name not in stated]
+    if unknown or not isinstance(stated, dict):
+        message = "a parameter is not declared by the notebook, or packet.json does not state it:"
+        raise MalformedError(f"{message} {', '.join(unknown[:5])}.", where=NOTEBOOK)
+    redacted = packet.get("redacted")
+    fields = redacted.get("fields") if isinstance(redacted, dict) else []
+    if not isinstance(fields, list):
+        raise MalformedError("packet.json does not name the fields that were left out.", where=PACKET)
+    return Asked({name: stated[name] for name in names}, tuple(map(str, fields)))
+
+
+# --- the vault ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _same_history(vault: str, keys: Keys, checkpoint: Checkpoint) -> Iterator[Trail]:
+    """The vault at the packet's checkpoint. MismatchError, check 1, where it holds another history, or less of it."""
+    expected = (checkpoint.origin, checkpoint.size, checkpoint.root.hex())
+    try:
+        trail = open_trail(vault, keys=keys, at=checkpoint.size)
+    except MalformedError:
+        with open_trail(vault, keys=keys) as newest:  # there is a vault, with a checkpoint that these keys signed
+            found = (newest.checkpoint.origin, newest.checkpoint.size, newest.checkpoint.root.hex())
+        raise _other_history(vault, expected, found) from None
+    with trail:
+        found = (trail.checkpoint.origin, trail.checkpoint.size, trail.checkpoint.root.hex())
+        if found != expected:
+            raise _other_history(vault, expected, found)
+        yield trail
+
+
+def _other_history(vault: str, expected: tuple[str, int, str], found: tuple[str, int, str]) -> MismatchError:
+    told, there = ("{}, {:,} seals, root {}".format(*facts) for facts in (expected, found))
+    return MismatchError(
+        f"check 1: the vault holds {there}, not the packet's checkpoint, {told}: another history, or a cut one.",
+        where=vault,
+        remedy="Give the vault that the packet was made from; if this is the one, `auditlib verify --against PACKET`.",
+        expected=told,
+        found=there,
+    )
