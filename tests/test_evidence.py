@@ -44,6 +44,7 @@ from auditlib.imports import import_files
 from auditlib.intakes import Direct
 from auditlib.packet.build import _pack, build_packet
 from auditlib.packet.notebook import Executed
+from auditlib.packet.redaction import Cut
 from auditlib.trail import open as open_trail
 
 ANY = Policy()
@@ -212,7 +213,7 @@ def packed(vault: Path, out: Path, **asked: Any) -> dict[str, Any]:
     """A packet's files by name, and `report`; built without running the notebook, which takes seconds."""
     with open_trail(vault, keys=simulator.KEY.verifier) as trail:
         answer_of(trail, **asked).answer().write(out.with_name("scratch"))
-        _pack(trail, Executed("role-grants", "0" * 64, b"{}\n"), {"at": 1}, out.with_name("scratch"), out)
+        _pack(trail, Executed("role-grants", "0" * 64, b"{}\n"), {"at": 1}, Cut(()), out.with_name("scratch"), out)
     files: dict[str, Any] = read_folder(out)
     return {**files, "report": check(files, (simulator.KEY.verifier,))}
 

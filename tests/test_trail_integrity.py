@@ -29,6 +29,7 @@ from auditlib.history import read_history
 from auditlib.packet.build import _pack, build_packet
 from auditlib.packet.check import check_packet
 from auditlib.packet.notebook import Executed
+from auditlib.packet.redaction import Cut
 from auditlib.sealer import create_trail
 from auditlib.trail import Trail
 from auditlib.trail import open as open_trail
@@ -49,7 +50,7 @@ def packed(trail: Trail, out: Path, **asked: Any) -> dict[str, bytes]:
     """A packet's files by name; built without running the notebook, which takes seconds."""
     scratch = out.with_name(f"{out.name}-scratch")
     trail_integrity(trail, **asked).answer().write(scratch)
-    _pack(trail, Executed("trail-integrity", "0" * 64, b"{}\n"), {"at": trail.checkpoint.size}, scratch, out)
+    _pack(trail, Executed("trail-integrity", "0" * 64, b"{}\n"), {"at": trail.checkpoint.size}, Cut(()), scratch, out)
     return read_folder(out)
 
 

@@ -116,18 +116,18 @@ def test_kills_before_and_after_each_step_lose_double_and_fork_nothing(tmp_path,
         killed = 0
         for role, name in (("application", "billing-api"), ("collector", "collector")):
             for fault in faults_at(STEPS[role]):
-                print(time.monotonic(), fault, flush=True); world.kill(name)
+                world.kill(name)
                 assert world.start(name, **fault).end() == KILLED, world.programs[name].said()
                 world.programs.pop(name)
                 world.start(name)
                 killed += 2
         world.kill(*world.applications)
-        world.pause = 0.05
+        world.pause = 0.1
         for name in world.applications:
             world.start(name)
         world.seal()
         for fault in faults_at(STEPS["sealer"]):
-            until(lambda: dies(world.sealing_once(max_events=50, **fault)))  # noqa: B023
+            until(lambda: dies(world.sealing_once(max_events=100, **fault)))  # noqa: B023
             killed += 1
         assert killed >= 2 * sum(map(len, STEPS.values()))
         world.finish()
@@ -597,7 +597,8 @@ def test_prune_deletes_only_what_stands_in_the_vault_verified(tmp_path, url, ser
         whole = first.read_bytes()
         first.chmod(0o600)
         first.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
-        until(lambda: world.cli("prune", *pruning, "1s").end() in (0, 1) and "e-3" not in left()[:3])
+        # The first e-3 goes once it is a second old; what came second under its id stays.
+        until(lambda: world.cli("prune", *pruning, "1s").end() == 0 and len(left()) < 6)
         assert left() == ["e-1", "e-2", "e-3", "e-4", "e-5"]
         first.write_bytes(whole)
         assert world.cli("prune", *pruning, "1s").end() == 0

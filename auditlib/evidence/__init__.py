@@ -17,6 +17,7 @@ from pathlib import Path
 
 from auditlib.errors import MalformedError, MismatchError
 from auditlib.evidence.answer import Answer
+from auditlib.evidence.pipeline_health import PipelineHealth, pipeline_health
 from auditlib.evidence.role_grants import RoleGrants, role_grants
 from auditlib.evidence.trail_integrity import TrailIntegrity, trail_integrity
 from auditlib.history import read_history
@@ -25,7 +26,16 @@ from auditlib.trail import Trail
 from auditlib.trail import open as open_trail
 from auditlib.vault import open_vault
 
-__all__ = ["Answer", "RoleGrants", "TrailIntegrity", "open", "role_grants", "trail_integrity"]
+__all__ = [
+    "Answer",
+    "PipelineHealth",
+    "RoleGrants",
+    "TrailIntegrity",
+    "open",
+    "pipeline_health",
+    "role_grants",
+    "trail_integrity",
+]
 
 
 def open(at: int | None = None, *, faulty: bool = False) -> Trail:

@@ -64,7 +64,7 @@ def timeline(
     title: str,
 ) -> Picture:
     """Dots in time, one lane a label (label, times, colour), first on top; silences of the pipeline shaded."""
-    with _drawing(0.9 + 0.42 * max(1, len(lanes)), title) as (axes, save):
+    with drawing(0.9 + 0.42 * max(1, len(lanes)), title) as (axes, save):
         places = range(len(lanes))
         for place, (_, times, colour) in zip(places, lanes, strict=True):
             marker = "o" if colour == BLUE else "D" if colour == VERMILION else "s"
@@ -74,7 +74,7 @@ def timeline(
             axes.axvspan(start, end, color=GREY, alpha=0.35, linewidth=0)  # type: ignore[arg-type]
         axes.set_yticks([-place for place in places], [f"{label}  ({len(times)})" for label, times, _ in lanes])
         axes.set_ylim(-len(lanes) + 0.5, 0.5)
-        _in_time(axes, span)
+        in_time(axes, span)
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
         return save()
@@ -82,7 +82,7 @@ def timeline(
 
 def growth(times: Sequence[datetime], sizes: Sequence[int], *, title: str, label: str) -> Picture:
     """Something that only grows, as steps in time; a mark at each."""
-    with _drawing(2.6, title) as (axes, save):
+    with drawing(2.6, title) as (axes, save):
         x: Any = list(times)
         axes.step(x, sizes, where="post", color=BLUE, linewidth=1.4)
         axes.plot(x, sizes, "o", color=BLUE, markersize=3.2, clip_on=False)
@@ -90,7 +90,7 @@ def growth(times: Sequence[datetime], sizes: Sequence[int], *, title: str, label
         axes.set_ylabel(label)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.6)
-        _in_time(axes, None)
+        in_time(axes, None)
         return save()
 
 
@@ -106,7 +106,7 @@ def strips(
 
     A mark that has a length is a band from its beginning to its end; its sign stands above the strip, at the middle.
     """
-    with _drawing(1.3 + 0.62 * max(1, len(lanes)), title) as (axes, save):
+    with drawing(1.3 + 0.62 * max(1, len(lanes)), title) as (axes, save):
         most = [max(numbers, default=0) for _, _, numbers in lanes]
         for place, (_, starts, numbers) in enumerate(lanes):
             height = [0.62 * number / max(1, most[place]) for number in numbers]
@@ -135,7 +135,7 @@ def strips(
                 f"most {number:,}", (1.005, -place), xycoords=("axes fraction", "data"), fontsize=7.5, va="bottom"
             )
         axes.set_ylim(-len(lanes) + 0.85, 1.0)
-        _in_time(axes, span)
+        in_time(axes, span)
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
         if marks:
@@ -153,7 +153,7 @@ def histograms(
     low, high = min(0.0, *values), max(values)
     width = (high - low) / _BINS or 1.0
     edges = [low + width * number for number in range(_BINS + 1)]
-    with _drawing(1.2 + 0.62 * len(lanes), title) as (axes, save):
+    with drawing(1.2 + 0.62 * len(lanes), title) as (axes, save):
         names = list(dict.fromkeys(name for _, parts in lanes for name, _ in parts))
         for place, (_, parts) in enumerate(lanes):
             counts = {name: _counted(part, low, width) for name, part in parts}
@@ -197,7 +197,7 @@ def _counted(values: Sequence[float], low: float, width: float) -> list[int]:
 
 
 @contextmanager
-def _drawing(height: float, title: str) -> Iterator[tuple[Axes, Callable[[], Picture]]]:
+def drawing(height: float, title: str) -> Iterator[tuple[Axes, Callable[[], Picture]]]:
     """Axes of this height in inches, drawn in our style whatever the user's own matplotlibrc says, and their SVG."""
     with mpl.rc_context():
         mpl.rcdefaults()
@@ -215,7 +215,8 @@ def _drawing(height: float, title: str) -> Iterator[tuple[Axes, Callable[[], Pic
         yield axes, save
 
 
-def _in_time(axes: Axes, span: tuple[datetime, datetime] | None) -> None:
+def in_time(axes: Axes, span: tuple[datetime, datetime] | None) -> None:
+    """A time axis in UTC, over the span where one is given."""
     if span:
         axes.set_xlim(*span)  # type: ignore[arg-type]
     locator = AutoDateLocator(tz="UTC")  # type: ignore[no-untyped-call]

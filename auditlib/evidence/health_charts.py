@@ -10,7 +10,7 @@ from matplotlib.dates import date2num
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
-from auditlib.evidence.charts import BLUE, GREY, VERMILION, Picture, _drawing, _in_time
+from auditlib.evidence.charts import BLUE, GREY, VERMILION, Picture, drawing, in_time
 
 _TICKS = {"0": 0.01, "0.1 s": 0.1, "1 s": 1, "1 min": 60, "1 h": 3600, "1 d": 86_400, "30 d": 30 * 86_400}  # in seconds
 _LEAST = 0.01  # seconds; below, times are alike in these pictures
@@ -30,7 +30,7 @@ def calendar(
 
     `silences` (lane, from, until) are framed, day by day, to the minute.
     """
-    with _drawing(0.7 + 0.95 * max(1, len(lanes)), title) as (axes, save):
+    with drawing(0.7 + 0.95 * max(1, len(lanes)), title) as (axes, save):
         for place, (_, runs) in enumerate(lanes):
             cells = [_cell(place, day, first / 24, last / 24) for day, first, last in runs]
             if cells:
@@ -48,7 +48,7 @@ def calendar(
         for place, (name, _) in enumerate(lanes):
             axes.annotate(name, (1.005, place + 0.4), xycoords=("axes fraction", "data"), fontsize=8.5, va="center")
         axes.set_ylim(max(1, len(lanes)) - 0.1, -0.1)
-        _in_time(axes, span)
+        in_time(axes, span)
         axes.spines["left"].set_visible(False)
         return save()
 
@@ -57,7 +57,7 @@ def levels(
     lanes: Sequence[tuple[str, Sequence[Point]]], *, limit: float, span: tuple[datetime, datetime], title: str
 ) -> Picture:
     """Seconds a day on a logarithmic scale, and the limit; what is past it stands out and is named."""
-    with _drawing(2.7, title) as (axes, save):
+    with drawing(2.7, title) as (axes, save):
         every = [point for _, points in lanes for point in points]
         within: Any = [(day, max(_LEAST, seconds)) for day, seconds in every if seconds <= limit]
         if within:
@@ -78,7 +78,7 @@ def levels(
         axes.set_yticks(list(shown.values()), list(shown))
         axes.minorticks_off()
         axes.annotate("limit", (1.005, limit), xycoords=("axes fraction", "data"), fontsize=8, va="center")
-        _in_time(axes, span)
+        in_time(axes, span)
         return save()
 
 

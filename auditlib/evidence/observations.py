@@ -25,7 +25,7 @@ from auditlib.findings import duration
 from auditlib.formats.event import source_name
 from auditlib.formats.seal import Seal, Source
 from auditlib.formats.times import SECOND, from_datetime, parse_time
-from auditlib.pipeline import AHEAD, HEARTBEAT, LATE, SILENCE, UNPACED
+from auditlib.pipeline import AHEAD, HEARTBEAT, LATE, OWN, REFUSING, SILENCE, UNPACED
 from auditlib.trail import Trail, in_utc
 
 Place = tuple[int, int]  # (sequence, row) of a record
@@ -86,10 +86,15 @@ _LATE = _SKEWED.format(
     period=_PERIOD,
     sources=f"NOT ({_UNPACED})",
 )
+# What was refused arrived: its number stands in what tells of the refusal.
 _LOST = f"""
-    , pairs AS (SELECT source AS judged, source_seq AS n, recorded_at, sequence, row, lag(source_seq) OVER w AS before,
+    , numbered AS (SELECT source, source_seq, recorded_at, sequence, row FROM batches UNION ALL
+                   SELECT context ->> '$.source', try_cast(context ->> '$.source_seq' AS BIGINT), recorded_at,
+                          sequence, row
+                   FROM batches WHERE action IN {REFUSING} AND starts_with(source, '{OWN}')),
+    pairs AS (SELECT source AS judged, source_seq AS n, recorded_at, sequence, row, lag(source_seq) OVER w AS before,
                        lag(recorded_at) OVER w AS began_at, lag(sequence) OVER w AS first_sequence,
-                       lag(row) OVER w AS first_row FROM batches WHERE source_seq IS NOT NULL
+                       lag(row) OVER w AS first_row FROM numbered WHERE source_seq IS NOT NULL
                 WINDOW w AS (PARTITION BY source ORDER BY source_seq, sequence, row)),
     cases AS (SELECT 'lost_numbers' AS what, judged, coalesce(began_at, recorded_at) AS began_at,
                      recorded_at AS ended_at, n - coalesce(before, 0) - 1 AS events, 0 AS micros,

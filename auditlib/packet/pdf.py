@@ -78,7 +78,7 @@ def render_pdf(
 
     told = report_content(packet, evidence_digest, payload, list(figures), page)
     told["figures"] = {_drawn(name): _svg(svg) for name, svg in figures.items()}
-    moment = to_datetime(_last_sealed(packet))
+    moment = to_datetime(_last_sealed(packet)).replace(microsecond=0)
     compiler = typst.Compiler(
         _TEMPLATE.read_bytes(),
         root=_TEMPLATE.parent,
@@ -112,7 +112,7 @@ def report_content(
     middle, wide = _page_sections(packet, page, tables, figures) if page else _item_sections(packet, tables, figures)
     found = _section(bullets=packet["conclusion"])
     sections = [found, *middle, *_last_sections(packet, checks=not page)]
-    moment = to_datetime(_last_sealed(packet))
+    moment = to_datetime(_last_sealed(packet)).replace(microsecond=0)
     names = ("year", "month", "day", "hour", "minute", "second")
     told = {
         "date": {name: getattr(moment, name) for name in names},

@@ -83,17 +83,18 @@ def install(faults):
 def _strike(owner, name, counts, faults):
     call, seen = getattr(owner, name), [0]
 
+    def count(*arguments, **named):
+        seen[0] += counts(*arguments, **named)
+        if seen[0] == faults["nth"]:
+            os.kill(os.getpid(), faults["signal"])
+
     @functools.wraps(call)
     def struck(*arguments, **named):
-        strikes = False
-        if counts(*arguments, **named):
-            seen[0] += 1
-            strikes = seen[0] == faults["nth"]
-        if strikes and not faults["after"]:
-            os.kill(os.getpid(), faults["signal"])
+        if not faults["after"]:
+            count(*arguments, **named)
         done = call(*arguments, **named)
-        if strikes and faults["after"]:
-            os.kill(os.getpid(), faults["signal"])
+        if faults["after"]:  # a call that raised does not count
+            count(*arguments, **named)
         return done
 
     setattr(owner, name, struck)
