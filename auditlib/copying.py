@@ -80,7 +80,8 @@ def _objects(history: History) -> Iterator[tuple[str, str, int]]:
         ends.append(parse_time(entry.seal.sealed_at) + (document.retention.days * DAY if document else 0))
     newest = max(ends, default=0)
     stored = sorted(history.stored)
-    yield from ((key, "", newest) for key in stored if key.startswith((layout.CATALOGS, layout.TRAIL)))
+    before = (layout.CATALOGS, layout.TRAIL, layout.PACKETS)  # no event of a copy tells of a packet that is not there
+    yield from ((key, "", newest) for key in stored if key.startswith(before))
     for entry, end in zip(history.seals, ends, strict=True):
         yield entry.seal.batch.object, entry.seal.batch.sha256, end
         yield layout.seal_key(entry.seal.sequence), "", newest

@@ -6,7 +6,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from rich.console import Console
@@ -16,6 +16,9 @@ from rich.text import Text
 
 from auditlib.findings import CHECKS, Finding, Report, duration, moment
 from auditlib.formats.times import from_datetime
+
+if TYPE_CHECKING:
+    from auditlib.packet.diff import Comparison, Place
 
 OUT = Console(highlight=False, soft_wrap=False)
 ERR = Console(stderr=True, highlight=False)
@@ -112,6 +115,36 @@ def show_attempts(attempts: Iterable[Any]) -> None:
     for each in attempts:
         table.add_row(plain(each.attempt), plain(each.answer), Text(each.verdict, style=styles[each.verdict]))
     OUT.print(table)
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """Two packets compared: the sentence, the faults, each file that differs, and where."""
+    OUT.print(plain(comparison.headline()), style="bold green" if comparison.identical else "bold red")
+    show_pairs([("then", comparison.then), ("now", comparison.now)])
+    for name, version in comparison.versions.items():
+        OUT.print(plain(f"{name}: version {version['then']} then, {version['now']} now"), soft_wrap=True)
+    for findings in comparison.findings.values():
+        show_findings(findings)
+    tables = {table.name: table for table in comparison.tables}
+    signs = {"same": ("=", "dim"), "unknown": ("?", "yellow"), "differs": ("✗", "bold red")}
+    for file in comparison.files:
+        sign, style = signs[file.meaning]
+        OUT.print(Text.assemble((f"\n{sign} ", style), plain(file.name), ": ", plain(file.says)), soft_wrap=True)
+        _show_places(file.places, "  ")
+        for row in tables[file.name].rows if file.name in tables else ():
+            numbers = [f"row {n} {when}" for when, n in (("then", row.then), ("now", row.now)) if n is not None]
+            key = ", ".join(f"{name} {value}" for name, value in row.key.items())
+            OUT.print(Text("  ").append_text(plain(f"{row.state}: {', '.join(numbers)}; {key}")), soft_wrap=True)
+            if row.state == "changed":
+                _show_places(row.columns, "    ")
+
+
+def _show_places(places: Iterable[Place], indent: str) -> None:
+    for place in places:
+        OUT.print(Text(indent).append_text(plain(place.name)), soft_wrap=True)
+        for when, value in (("then", place.then), ("now", place.now)):
+            shown = Text("nothing", style="dim") if value is None else plain(value)
+            OUT.print(Text(f"{indent}  {when:<5}", style="dim").append_text(shown), soft_wrap=True)
 
 
 def show_pairs(pairs: Iterable[tuple[str, Any]]) -> None:

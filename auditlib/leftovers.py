@@ -88,7 +88,8 @@ def check_shadows(history: History) -> None:
 
 def _in_place(key: str) -> bool:
     return any(
-        layout.number_of(kind, key) is not None for kind in ("trail", "catalog", "batch", "seal", "checkpoint", "page")
+        layout.number_of(kind, key) is not None
+        for kind in ("trail", "catalog", "batch", "seal", "checkpoint", "page", "packet")
     )
 
 

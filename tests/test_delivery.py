@@ -23,12 +23,13 @@ from auditlib.copying import copy_vault
 from auditlib.errors import AuditlibError, MalformedError, MismatchError
 from auditlib.formats.document import Retention
 from auditlib.formats.keys import SigningKey
+from auditlib.formats.layout import packet_key
 from auditlib.formats.times import DAY, SECOND, parse_time
 from auditlib.keyfiles import load_signing_key, write_key_files
 from auditlib.packet import delivery as deliveries
 from auditlib.packet.bag import write_bag
 from auditlib.packet.build import build_packet
-from auditlib.packet.delivery import deliver, list_packets, packet_key, withdraw
+from auditlib.packet.delivery import deliver, list_packets, withdraw
 from auditlib.packet.transmittal import Supersedes, sign_packet
 from auditlib.state import SealerState
 from auditlib.trail import open as open_trail

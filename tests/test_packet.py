@@ -32,9 +32,11 @@ from auditlib.formats.canonical import canonical
 from auditlib.formats.checkpoint import sign_checkpoint
 from auditlib.formats.event import parse_record, record_bytes
 from auditlib.formats.keys import SigningKey
+from auditlib.formats.times import parse_time
 from auditlib.packet import bag as bags
 from auditlib.packet.build import build_packet
 from auditlib.packet.check import check_packet
+from auditlib.packet.transmittal import sign_packet
 
 EVIL = SigningKey(ORIGIN, bytes(range(32)))  # the origin's name, another's key
 EVENTS, GRANTS, EXCEPTIONS = "data/events.jsonl", "data/tables/grants.csv", "data/tables/exceptions.csv"
@@ -559,11 +561,27 @@ def test_what_cannot_be_seen_is_named(packet: Packet) -> None:
     assert "not that every act was recorded" in unchecked
 
 
-def test_a_transmittal_is_let_in_and_named_as_unread(files: Mapping[str, bytes]) -> None:
-    """It stands outside every manifest; that it was not read is said."""
-    report = check({**files, "transmittal.json": b"{}"})
-    assert report.ok
-    assert any("transmittal.json is not read" in sentence for sentence in report.unchecked)
+def test_a_transmittal_is_read_where_there_is_one(files: Mapping[str, bytes]) -> None:
+    """It stands outside every manifest and is check 7; that nobody signed is said (tests/test_transmittal.py)."""
+    assert any("nobody has signed" in sentence for sentence in check(files).unchecked)
+    assert fired(check({**files, "transmittal.json": b"{}"})) == {7}
+
+
+def test_the_preparers_key_alone_confirms_the_preparer_alone(files: Mapping[str, bytes], tmp_path: Path) -> None:
+    """Either key may be given: the sealer's, the preparer's, or both; one does not stand in for the other."""
+    ada = SigningKey("ada@acme.example", bytes(range(64, 96)))
+    path = write(files, tmp_path / "packet.zip")
+    sign_packet(path, ada, now=parse_time("2026-07-07T00:00:00Z"), preparer="Ada Okafor")
+    for keys, confirmed, said in (
+        ([], False, True),
+        ([SAMPLE_KEY], True, True),
+        ([ada.verifier], False, False),
+        ([SAMPLE_KEY, ada.verifier], True, False),
+    ):
+        report = check_packet(path, keys)
+        assert report.ok and report.key_confirmed is confirmed
+        assert any("preparer's key" in sentence for sentence in report.unchecked) is said
+        assert report.as_json()["transmittal"]["preparer"]["name"] == "Ada Okafor"
 
 
 def test_every_seal_of_the_period_is_claimed_only_where_asked(packet: Packet) -> None:

@@ -276,7 +276,7 @@ def differences(
     named = list(cases)
     assert len(named) > 20
     found = ran(browser, base, [files for _, files in named], keys)
-    pairs = [(name, sorted(fired(check(files, keys))), ours) for (name, files), ours in zip(named, found, strict=True)]
+    pairs = [(name, sorted(fired(check(files, keys)) - {7}), ours) for (name, files), ours in zip(named, found, strict=True)]
     assert sum(bool(theirs) for _, theirs, _ in pairs) > len(named) / 2
     return [pair for pair in pairs if pair[1] != pair[2] and not stricter(*pair)]
 

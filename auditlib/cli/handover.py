@@ -80,8 +80,9 @@ def packet_deliver(
     """Lock a signed packet in the vault it was drawn from, and seal that it was delivered."""
     from msgspec import to_builtins
 
+    from auditlib.formats.layout import packet_key
     from auditlib.keyfiles import load_signing_key
-    from auditlib.packet.delivery import deliver, packet_key
+    from auditlib.packet.delivery import deliver
     from auditlib.state import SealerState, default_state
 
     signing = load_signing_key(key)

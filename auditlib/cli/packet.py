@@ -1,17 +1,22 @@
-"""Commands on evidence packets: build, verify."""
+"""Commands on evidence packets: build, verify, reproduce, diff."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from auditlib.cli.common import SHOWN_ROWS, JsonOption, KeysOption, VaultOption, pair, say, show_json
 from auditlib.errors import MalformedError
 
-app = typer.Typer(no_args_is_help=True, help="Evidence packets: build, verify.")
+if TYPE_CHECKING:
+    from auditlib.packet.diff import Comparison
+
+PacketArgument = Annotated[Path, typer.Argument(help="The packet: a folder or a .zip.")]
+
+app = typer.Typer(no_args_is_help=True, help="Evidence packets: build, verify, reproduce, diff.")
 
 
 @app.command("build")
@@ -22,9 +27,7 @@ def packet_build(
     parameter: Annotated[
         list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="A parameter of the notebook.")
     ] = None,
-    redact: Annotated[
-        list[str] | None, typer.Option(help="A field to leave out: context.ip, actor.session.")
-    ] = None,
+    redact: Annotated[list[str] | None, typer.Option(help="A field to leave out: context.ip, actor.session.")] = None,
     key: KeysOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -65,20 +68,20 @@ def packet_verify(
     from auditlib import display
     from auditlib.keyfiles import load_verifier_keys
     from auditlib.packet.check import PACKET_CHECKS, check_packet
+    from auditlib.packet.transmittal import TRANSMITTAL_CHECK, TRANSMITTAL_SAYS
 
     report = check_packet(path, load_verifier_keys(key))
     if as_json:
         show_json(report.as_json())
     else:
+        checks = PACKET_CHECKS | ({TRANSMITTAL_CHECK: TRANSMITTAL_SAYS} if report.transmittal else {})
         bad = {finding.check for finding in report.findings}
         state = "every check passed" if report.ok else f"{len(report.findings)} fault(s) were found"
         display.OUT.print(
             display.plain(f"{path}: {state}; {report.records:,} records."),
             style="bold green" if report.ok else "bold red",
         )
-        display.show_pairs(
-            (f"{'✗' if number in bad else '✓'} {number}", says) for number, says in PACKET_CHECKS.items()
-        )
+        display.show_pairs((f"{'✗' if number in bad else '✓'} {number}", says) for number, says in checks.items())
         display.show_pairs(
             [
                 ("packet digest", report.digest),
@@ -89,6 +92,61 @@ def packet_verify(
         display.show_findings(report.findings)
         display.show_unchecked(report.unchecked)
     raise typer.Exit(0 if report.ok else 1)
+
+
+@app.command("reproduce")
+def packet_reproduce(
+    path: PacketArgument,
+    vault: VaultOption,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow-notebook", metavar="SHA256", help="Run this notebook, though it is not the library's."),
+    ] = None,
+    despite_faults: Annotated[
+        bool, typer.Option("--despite-faults", help="Go on where the packet checks find faults.")
+    ] = False,
+    output: Annotated[Path | None, typer.Option("-o", help="Keep what was made, in a new folder or .zip.")] = None,
+    key: KeysOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a packet's notebook again at its checkpoint, and compare byte for byte."""
+    from auditlib.packet.reproduce import Foreign, permitted, reproduce_packet
+
+    named = permitted(allow or [])
+
+    def permit(foreign: Foreign) -> bool:
+        if named(foreign):
+            return True
+        if as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return False
+        from auditlib.display import ERR, plain
+
+        for sentence in foreign.words():
+            ERR.print(plain(sentence), soft_wrap=True)
+        return typer.confirm("Run it?", default=False, err=True)
+
+    if not as_json and sys.stderr.isatty():
+        say(f"making {path} again ...")
+    _end(reproduce_packet(path, vault, keys=key, permit=permit, despite_faults=despite_faults, out=output), as_json)
+
+
+@app.command("diff")
+def packet_diff(a: PacketArgument, b: PacketArgument, key: KeysOption = None, as_json: JsonOption = False) -> None:
+    """Compare two packets: files, tables, rows, and whether the meaning differs."""
+    from auditlib.keyfiles import load_verifier_keys
+    from auditlib.packet.diff import diff_packets
+
+    _end(diff_packets(a, b, load_verifier_keys(key)), as_json)
+
+
+def _end(comparison: Comparison, as_json: bool) -> None:
+    if as_json:
+        show_json(comparison.as_json())
+    else:
+        from auditlib.display import show_comparison
+
+        show_comparison(comparison)
+    raise typer.Exit(0 if comparison.ok else 1)
 
 
 def _show_exceptions(rows: list[dict[str, Any]]) -> None:

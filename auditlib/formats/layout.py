@@ -6,6 +6,7 @@ batches/recorded_date=2026-03-01/000000000042-<first 16 hex of sha256>.parquet
 seals/000000/000000000042.json
 checkpoints/000000/000000000043
 pages/000000.jsonl
+packets/<packet digest>/packet.zip
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from auditlib.errors import MalformedError
 from auditlib.formats.times import format_time, parse_time
 
 PAGE = 1024  # seals a page, DESIGN 4.6
-TRAIL, CATALOGS, BATCHES, SEALS, CHECKPOINTS, PAGES = (
+TRAIL, CATALOGS, BATCHES, SEALS, CHECKPOINTS, PAGES, PACKETS = (
     "trail/",
     "catalogs/",
     "batches/",
     "seals/",
     "checkpoints/",
     "pages/",
+    "packets/",
 )
-KNOWN_PREFIXES = (TRAIL, CATALOGS, BATCHES, SEALS, CHECKPOINTS, PAGES)
+KNOWN_PREFIXES = (TRAIL, CATALOGS, BATCHES, SEALS, CHECKPOINTS, PAGES, PACKETS)
 MAX_KEY_CHARS = 1024  # characters, the S3 limit on object keys
 
 _KEY = re.compile(r"(?!/)[!-~]+(?<!/)", re.ASCII)
@@ -35,6 +37,7 @@ _SHAPES = {
     "seal": re.compile(r"seals/(\d{6})/(\d{12})\.json", re.ASCII),
     "checkpoint": re.compile(r"checkpoints/(\d{6})/(\d{12})", re.ASCII),
     "page": re.compile(r"pages/(\d{6})\.jsonl", re.ASCII),
+    "packet": re.compile(r"packets/([0-9a-f]{64})/packet\.zip"),
 }
 
 
@@ -68,6 +71,11 @@ def page_key(page: int) -> str:
     return f"{PAGES}{page:06}.jsonl"
 
 
+def packet_key(digest: str) -> str:
+    """The key of a delivered packet, named by its packet digest."""
+    return f"{PACKETS}{digest}/packet.zip"
+
+
 def number_of(kind: str, key: str) -> int | None:
     """The n, sequence, size or page that a key of this kind names; None where it is not exactly such a key."""
     match = _SHAPES[kind].fullmatch(key)
@@ -75,7 +83,7 @@ def number_of(kind: str, key: str) -> int | None:
         return None
     if kind == "batch" and not _is_date(match.group(1)):
         return None
-    number = int(match.group(match.lastindex or 1), 16 if kind == "catalog" else 10)
+    number = int(match.group(match.lastindex or 1), 16 if kind in ("catalog", "packet") else 10)
     if kind == "seal" and seal_key(number) != key:
         return None
     if kind == "checkpoint" and (number == 0 or checkpoint_key(number) != key):

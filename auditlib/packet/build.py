@@ -54,6 +54,13 @@ class Built(msgspec.Struct, frozen=True):
     files: int
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """What was asked of a notebook: its parameters (typed), and the fields to leave out."""
+
+    parameters: dict[str, Any]
+    redact: tuple[str, ...] = ()
+
+
 def build_packet(
     request: str, vault: str, given: Mapping[str, str], out: Path, *, keys: Keys = None, redact: Sequence[str] = ()
 ) -> Built:
@@ -64,13 +71,18 @@ def build_packet(
     trail has a fault; then nothing is written.
     """
     notebook = find_notebook(request)
-    parameters = read_parameters(notebook, given)
-    trusted = load_verifier_keys(keys)
-    with open_trail(vault, keys=trusted, at=parameters.get("at")) as trail, tempfile.TemporaryDirectory() as scratch:
-        parameters["at"] = trail.checkpoint.size
-        cut = Cut(check_fields(redact, trail.catalog))
-        environment = {"AUDITLIB_VAULT": vault if "://" in vault else str(Path(vault).resolve())}
-        environment["AUDITLIB_KEY"] = "\n".join(map(str, trusted))
+    asked = Asked(read_parameters(notebook, given), tuple(redact))
+    with open_trail(vault, keys=load_verifier_keys(keys), at=asked.parameters.get("at")) as trail:
+        return make_packet(trail, vault, notebook, asked, out)
+
+
+def make_packet(trail: Trail, vault: str, notebook: Path, asked: Asked, out: Path) -> Built:
+    """Run a notebook over the trail of a vault, at the checkpoint it was opened at, and pack its answer at `out`."""
+    parameters = asked.parameters | {"at": trail.checkpoint.size}
+    cut = Cut(check_fields(asked.redact, trail.catalog))
+    environment = {"AUDITLIB_VAULT": vault if "://" in vault else str(Path(vault).resolve())}
+    environment["AUDITLIB_KEY"] = "\n".join(map(str, trail.history.given))
+    with tempfile.TemporaryDirectory() as scratch:
         executed = execute(notebook, parameters, environment, Path(scratch))
         return _pack(trail, executed, parameters, cut, Path(scratch), out)
 

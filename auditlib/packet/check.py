@@ -26,7 +26,6 @@ from auditlib.packet.bag import (
     INFO,
     MAX_FILE_BYTES,
     TAGMANIFEST,
-    TRANSMITTAL,
     Bag,
     bag_info,
     check_manifests,
@@ -35,6 +34,7 @@ from auditlib.packet.bag import (
 )
 from auditlib.packet.proofs import check_inclusion, check_seals
 from auditlib.packet.tables import FOLDER, Rows, Shown, check_tables, read_table, without_events
+from auditlib.packet.transmittal import Checked, Transmittal, check_transmittal
 
 PACKET_FORMAT = "auditlib/packet/v1"
 REPORTS = ("report.html", "report.pdf", "packet.json")  # under data/, but not among packet.json's own hashes
@@ -68,6 +68,7 @@ class PacketReport(msgspec.Struct, frozen=True):
     records: int
     findings: tuple[Finding, ...]
     unchecked: tuple[str, ...]
+    transmittal: Transmittal | None = None
 
     @property
     def ok(self) -> bool:
@@ -95,6 +96,7 @@ class PacketReport(msgspec.Struct, frozen=True):
                 }
                 for one in self.checkpoints
             ],
+            "transmittal": msgspec.to_builtins(self.transmittal),
             "findings": [msgspec.to_builtins(finding) for finding in self.findings],
             "unchecked": list(self.unchecked),
         }
@@ -118,7 +120,9 @@ def read_checkpoints(path: Path) -> list[tuple[str, bytes]]:
 
 class _Check:
     def __init__(self, bag: Bag, path: str, keys: tuple[VerifierKey, ...]) -> None:
-        self.bag, self.path, self.keys = bag, path, keys
+        self.bag, self.path = bag, path
+        self.signed: Checked = check_transmittal(bag, keys)  # check 7
+        self.keys = tuple(key for key in keys if key not in self.signed.signers)  # a preparer's key seals nothing
         self.findings: list[Finding] = []
         self.seen: Counter[int] = Counter()  # findings by check, those not told as well
         self.checkpoints: list[Checkpoint] = []
@@ -153,7 +157,8 @@ class _Check:
             checkpoints=tuple(self.checkpoints),
             key_confirmed=bool(self.keys),
             records=len(self.lines),
-            findings=sorted_findings(self._told()),
+            findings=sorted_findings([*self._told(), *self.signed.findings]),
+            transmittal=self.signed.transmittal,
             unchecked=tuple(self._unchecked(packet)),
         )
 
@@ -347,8 +352,7 @@ class _Check:
         if not self.sealed_at_seen:
             yield "the last seal is not here: when it was sealed rests on packet.json"
         yield "which catalogue was in force, and the versions named, rest on packet.json"
-        if TRANSMITTAL in self.bag.sizes:
-            yield f"{TRANSMITTAL} is not read: who prepared and reviewed the packet is not checked here"
+        yield from self.signed.unchecked
         yield "inclusion proves that a record was sealed, not that every act was recorded"
 
     def _completeness(self, packet: dict[str, Any]) -> Iterator[str]:

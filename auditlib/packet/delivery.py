@@ -30,11 +30,12 @@ from auditlib.formats import merkle
 from auditlib.formats.canonical import parse_json
 from auditlib.formats.event import Actor, Target
 from auditlib.formats.keys import SigningKey
+from auditlib.formats.layout import packet_key
 from auditlib.formats.seal import MAX_BATCH_BYTES
 from auditlib.formats.times import DAY, format_time, from_datetime
 from auditlib.packet.bag import open_bag, write_bag
 from auditlib.packet.check import PacketReport, check_packet
-from auditlib.packet.transmittal import MAX_BYTES, BagFiles, Transmittal, check_transmittal
+from auditlib.packet.transmittal import MAX_BYTES, BagFiles, Transmittal
 from auditlib.sealer import open_sealer
 from auditlib.state import SealerState
 from auditlib.trail import Trail
@@ -42,7 +43,6 @@ from auditlib.trail import open as open_trail
 from auditlib.vault import ExistsError, Lock, Vault, open_vault
 
 ACTION = "evidence.packet"
-PACKETS = "packets/"
 MAX_DELIVERED_BYTES = MAX_BATCH_BYTES  # bytes of a delivered zip: no object of a vault is larger than a batch may be
 MIN_PREFIX = 8  # characters of a digest that may stand for it
 
@@ -143,11 +143,6 @@ class _Packet(msgspec.Struct):
     population: _Population
 
 
-def packet_key(digest: str) -> str:
-    """The key of a delivered packet."""
-    return f"{PACKETS}{digest}/packet.zip"
-
-
 def deliver(path: Path, url: str, key: SigningKey, state: SealerState, *, actor: str, now: Now) -> Delivery:
     """Check a signed packet, lock it in the vault it was drawn from, and seal that it was delivered.
 
@@ -221,9 +216,7 @@ def read_book(trail: Trail) -> Book:
 def _checked(path: Path, trail: Trail) -> tuple[PacketReport, _Packet, Transmittal]:
     trusted = {key for document in trail.history.documents for key in document.verifiers}
     report = check_packet(path, trusted)
-    with open_bag(path) as bag:
-        signed = check_transmittal(bag, trusted)
-    for finding in (*report.findings, *signed.findings):
+    for finding in report.findings:
         if finding.severity == "error":
             raise MismatchError(
                 f"a packet that does not check is not delivered: {finding.message} (check {finding.check})",
@@ -232,7 +225,7 @@ def _checked(path: Path, trail: Trail) -> tuple[PacketReport, _Packet, Transmitt
                 expected=finding.expected,
                 found=finding.found,
             )
-    if signed.transmittal is None:
+    if report.transmittal is None:
         raise MalformedError(
             "nobody has signed this packet yet.", where=str(path), remedy="Run `auditlib packet sign` on it first."
         )
@@ -246,7 +239,7 @@ def _checked(path: Path, trail: Trail) -> tuple[PacketReport, _Packet, Transmitt
                 expected=f"{trail.origin}, root {root.hex()}",
                 found=f"{checkpoint.origin}, root {checkpoint.root.hex()}",
             )
-    return report, _stated(report.packet), signed.transmittal
+    return report, _stated(report.packet), report.transmittal
 
 
 def _delivery(report: PacketReport, stated: _Packet, transmittal: Transmittal, data: bytes) -> Delivery:
