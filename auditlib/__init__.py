@@ -3,10 +3,13 @@
 application -> client -> collector -> store -> sealer -> vault -> verify -> trail -> notebook -> packet -> auditor
 
 formats/   bytes and values in, objects out                 sources/   other systems' logs -> events
+client/    what an application imports to record an event   collector/ HTTP intake, append only
+store/     records that are not sealed yet                  drain      store -> sealer -> vault, again and again
 sealer     records -> batch -> seal -> checkpoint           vault/     locked storage
 verify     the numbered checks, distrusting the writer      trail      verified queries
 approvals  does each grant have its approval?               evidence   what a notebook calls
-packet/    builds and checks what the auditor gets          cli        arguments, exit codes, wiring
+packet/    builds and checks what the auditor gets          monitor/   is the pipeline alive?
+cli/       arguments, exit codes, wiring
 """
 
 from __future__ import annotations

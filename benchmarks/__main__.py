@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import data, imports, queries, sizes, verification
+from benchmarks import data, imports, queries, sizes, storage, verification, writing
 from benchmarks.measure import Row
 
 EVENTS = 1_000_000
@@ -27,6 +27,8 @@ def run(events: int) -> Iterator[Row]:
         yield from queries.rows(lab)
         yield from sizes.rows(lab)
     yield from imports.rows()
+    yield from storage.rows(max(4, min(storage.SEALS, events // 1000)))
+    yield from writing.rows(min(writing.EVENTS, events))
 
 
 def main(results: Path = RESULTS) -> None:
