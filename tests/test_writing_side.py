@@ -619,7 +619,7 @@ def test_sigterm_stops_collector_and_sealer_cleanly_also_under_load(tmp_path, ur
     listen = ["--tokens", str(tmp_path / "tokens"), "--listen", f"127.0.0.1:{world.port}"]
     commands = {
         "collector": ["collect", "--store", url, *listen],
-        "sealer": ["seal", *map(str, world.sealing()), "--watch", "--every", "1s", "--max-events", "1"],
+        "sealer": ["seal", *map(str, world.sealing()), "--watch", "--every", "1s", "--max-events", "5"],
     }
     running = {}
     try:
@@ -630,8 +630,8 @@ def test_sigterm_stops_collector_and_sealer_cleanly_also_under_load(tmp_path, ur
                 )
         for name in world.applications:
             world.start(name)
-        until(lambda: " seals." in world.out("sealer").read_text())
         at_work(world, "collector", 20)
+        at_work(world, "sealer", 20)
         for name in ("sealer", "collector"):
             running[name].terminate()
             assert running[name].wait(120) == 0, world.out(name).read_text()

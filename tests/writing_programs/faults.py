@@ -1,8 +1,8 @@
 """Faults inside of one process, set from outside the library: a signal to itself at a step, another clock.
 
-    {"at": "seal put", "after": false, "nth": 2, "signal": 9}     before the second seal is put
-    {"clock": "/path"}                                        the clock is off by the seconds that stand in the file
-    {"page": 4}                                               a page holds 4 seals and not 1,024
+{"at": "seal put", "after": false, "nth": 2, "signal": 9}     before the second seal is put
+{"clock": "/path"}                                        the clock is off by the seconds that stand in the file
+{"page": 4}                                               a page holds 4 seals and not 1,024
 """
 
 import functools

@@ -665,7 +665,7 @@ class Checker {
     const signers = this.checkpoints.flatMap((one) => one.signers.map((key) => key.text));
     const second = this.second.includes(true) ? "The browser's own Ed25519 (Web Crypto) agrees." : "This browser's Web Crypto has no Ed25519; the signature was checked by the code of this page (RFC 8032).";
     return {
-      1: [`${n(c.hashed)} files hashed with SHA-256 and found as listed, ${n(c.bytes)} bytes under data/; ${n(c.twice)} of them hashed again by the browser's own Web Crypto.`],
+      1: [`${n(c.hashed)} files hashed with SHA-256 and found as listed, ${n(c.bytes)} bytes under data/; ${n(c.twice)} files were hashed a second time by the browser's own Web Crypto.`],
       2: [`${n(c.named)} files have the hash that packet.json names.`],
       3: [...this.checkpoints.map((one) => `${one.origin}: ${n(one.size)} seals, root ${hex(one.root)}.`),
         ...(signers.length ? [`Signed by ${signers.join(", ")}.`, second] : ["No signature was verified."]),
