@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import data, imports, queries, sizes, storage, verification, writing
+from benchmarks import data, imports, packets, queries, sizes, storage, verification, writing
 from benchmarks.measure import Row
 
 EVENTS = 1_000_000
@@ -26,6 +26,7 @@ def run(events: int) -> Iterator[Row]:
         yield from verification.rows(lab)
         yield from queries.rows(lab)
         yield from sizes.rows(lab)
+        yield from packets.rows(lab)
     yield from imports.rows()
     yield from storage.rows(max(4, min(storage.SEALS, events // 1000)))
     yield from writing.rows(min(writing.EVENTS, events))

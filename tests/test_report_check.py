@@ -26,6 +26,7 @@ from test_evidence import MARK, hostile_packet
 from test_report_browser import CHROMIUM, Browser, browser, page_of
 from test_standalone_verifier import HOSTILE, small
 
+from auditlib.formats.canonical import canonical
 from auditlib.formats.keys import VerifierKey
 from auditlib.packet.bag import write_bag
 from auditlib.packet.check import PACKET_CHECKS
@@ -222,6 +223,23 @@ def test_what_a_packet_says_stays_text_in_the_outcome(opened: Browser, tmp_path:
     assert opened.js("document.title") == "Role grants and their approvals"
     assert opened.js("document.querySelectorAll('img, script, iframe').length") == before == 1
     assert checked(opened, hostile, tmp_path, simulator.KEY.verifier)["state"] == "pass"
+
+
+def test_a_record_forged_as_one_with_fields_left_out_does_not_pass(opened: Browser, tmp_path: Path) -> None:
+    """Anyone can put a leaf's hash in the place of its blind and write another record there: the verdict stays open."""
+    packet = Packet(sample())
+    proof = json.loads(packet.files[f"{PROOF}/inclusion.jsonl"].split(b"\n")[0])
+    line, blind = proof["lines"][0], bytes.fromhex(proof["blinds"][0])
+    record = packet.files["data/events.jsonl"].split(b"\n")[line]
+    leaf = sha256(b"\0" + blind + record).hexdigest()
+    forged = json.loads(record)
+    forged["event"]["context"]["note"] = "written by a forger"
+    packet.proof(0, lambda value: value["blinds"].__setitem__(0, leaf))
+    packet.lines("data/events.jsonl", lambda lines: [*lines[:line], canonical(forged), *lines[line + 1 :]])
+    packet.json("data/packet.json", lambda value: value.update(redacted={"fields": ["context.ip"], "lines": [line]}))
+    told = checked(opened, packet.fix().files, tmp_path)
+    assert told["state"] == "open" and "fields were left out of 1 records" in told["text"]
+    assert [row[1] for row in told["checks"]] == ["pass", "pass", "pass", "pass", "open", "pass"]
 
 
 # --- the same as the other verifiers -------------------------------------------------------------------------

@@ -71,6 +71,7 @@ def render_report(
     html = environment.get_template("report.html").render(
         packet=packet,
         page=page,
+        redacted=packet.get("redacted"),
         digest=evidence_digest,
         tables=tables,
         most=MAX_ROWS,

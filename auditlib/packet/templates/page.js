@@ -3,7 +3,8 @@
 
 const MOST_FAULTS = 50; // of one check that are shown
 const MARKS = { pass: ["\u2713", "passed"], fault: ["\u2717", "fault"], open: ["?", "open"] };
-const FOLDER_TROUBLE = "This browser does not open a dropped folder from a page on disk. Use \u201cChoose the folder\u201d, or drop the packet's .zip.";
+const FOLDER_TROUBLE = "This browser does not open a dropped folder from a page on disk. Choose the folder instead, or drop "
+  + "the packet's .zip.";
 
 /** A text whose control and formatting characters can be seen: nothing turns a line round or hides in it. */
 const visible = (text) => String(text).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
@@ -61,9 +62,15 @@ function verdict(result) {
     return ["fault", `${result.faults.toLocaleString("en-US")} fault${result.faults > 1 ? "s were" : " was"} found, in ${names}.`];
   }
   if (!result.confirmed) {
-    return ["open", "No fault was found, but no key was given: the files agree with each other and with the key that the packet itself names. That proves nothing alone. Paste the key that you got by another way."];
+    return ["open", "No fault was found, but no key was given: the files agree with each other and with the key that the "
+      + "packet itself names. That proves nothing alone. Paste the key that you got by another way."];
   }
-  return ["pass", "Every check passed: the files are those that were hashed, and they lead to a checkpoint signed by the key you gave."];
+  if (result.redacted) { // whoever has no key could leave out a field, and write another record in the same place
+    return ["open", `No fault was found, and the files lead to a checkpoint signed by the key you gave; but fields were left `
+      + `out of ${result.redacted.toLocaleString("en-US")} records: that they were sealed is proven, what is shown of them is not.`];
+  }
+  return ["pass", "Every check passed: the files are those that were hashed, and they lead to a checkpoint signed by the key "
+    + "you gave."];
 }
 
 function checkRow(check) {
