@@ -44,7 +44,7 @@ def rows(lab: Lab) -> Iterator[Row]:
             query = _raw_query(lab)
             records = sum(1 for _ in (out / "data" / "events.jsonl").open("rb"))
             what = f"role-grants, {name}: {records:,} records of {lab.events:,} events"
-            note = f"limit: the papermill command on an empty notebook; aim {BUILD_AIM}; left out: raw query, {query:.2f} s"
+            note = f"limit: papermill on an empty notebook, aim {BUILD_AIM}; left out: the raw query, {query:.2f} s"
             yield row(f"packet built ({name})", took - query, empty, "s", f"{what}; {note}")
             size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
             bare = len(gzip.compress((out / "data" / "events.jsonl").read_bytes(), 6))

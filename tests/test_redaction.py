@@ -101,17 +101,18 @@ def test_an_address_left_out_cannot_be_guessed_from_any_byte_of_the_packet(packe
         assert b"203.0.113." not in data, name
 
 
-def test_both_verifiers_pass_it_and_say_what_is_not_proven(packed):
+def test_both_verifiers_pass_it_and_say_what_is_not_proven(packed, capsys):
     """Every place is proven, no content of a cut record is; the rest is checked as ever."""
     path = packed("cut", "context.ip")
     report = check_packet(path, [KEY.verifier])
-    assert report.ok and report.records == 40
+    assert report.ok and (report.records, report.redacted) == (40, 40)
     (said,) = [text for text in report.unchecked if "lack fields" in text]
     assert said.startswith("40 of 40 records lack fields that were left out")
     packet = json.loads((path / "data" / "packet.json").read_text())
     assert packet["redacted"] == {"fields": ["context.ip"], "lines": list(range(40))}
     verifier = runpy.run_path(str(path / "data" / "verify.py"))
     assert verifier["main"]([str(path), "--key", str(KEY.verifier)]) == 0
+    assert capsys.readouterr().out.endswith("The contents of 40 records are NOT proven: fields were left out of them.\n")
 
 
 def test_nested_fields_and_sessions_can_be_left_out_together(packed):

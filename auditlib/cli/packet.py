@@ -78,8 +78,8 @@ def packet_verify(
         bad = {finding.check for finding in report.findings}
         state = "every check passed" if report.ok else f"{len(report.findings)} fault(s) were found"
         display.OUT.print(
-            display.plain(f"{path}: {state}; {report.records:,} records."),
-            style="bold green" if report.ok else "bold red",
+            display.plain(f"{path}: {state}; {report.records:,} records{_unproven(report.redacted)}."),
+            style="bold red" if not report.ok else "bold yellow" if report.redacted else "bold green",
         )
         display.show_pairs((f"{'✗' if number in bad else '✓'} {number}", says) for number, says in checks.items())
         display.show_pairs(
@@ -147,6 +147,10 @@ def _end(comparison: Comparison, as_json: bool) -> None:
 
         show_comparison(comparison)
     raise typer.Exit(0 if comparison.ok else 1)
+
+
+def _unproven(redacted: int) -> str:
+    return f", of {redacted:,} of which the contents are NOT proven, because fields were left out" if redacted else ""
 
 
 def _show_exceptions(rows: list[dict[str, Any]]) -> None:

@@ -69,6 +69,7 @@ class PacketReport(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...]
     unchecked: tuple[str, ...]
     transmittal: Transmittal | None = None
+    redacted: int = 0  # records from which fields were left out: their places are proven, their contents are not
 
     @property
     def ok(self) -> bool:
@@ -86,6 +87,7 @@ class PacketReport(msgspec.Struct, frozen=True):
             "headline": self.packet.get("headline"),
             "exceptions": self.packet.get("exceptions"),
             "records": self.records,
+            "redacted": self.redacted,
             "checkpoints": [
                 {
                     "origin": one.origin,
@@ -157,6 +159,7 @@ class _Check:
             checkpoints=tuple(self.checkpoints),
             key_confirmed=bool(self.keys),
             records=len(self.lines),
+            redacted=len(self.redacted),
             findings=sorted_findings([*self._told(), *self.signed.findings]),
             transmittal=self.signed.transmittal,
             unchecked=tuple(self._unchecked(packet)),

@@ -84,9 +84,10 @@ def _strike(owner, name, counts, faults):
     call, seen = getattr(owner, name), [0]
 
     def count(*arguments, **named):
-        seen[0] += counts(*arguments, **named)
-        if seen[0] == faults["nth"]:
-            os.kill(os.getpid(), faults["signal"])
+        if counts(*arguments, **named):
+            seen[0] += 1
+            if seen[0] == faults["nth"]:
+                os.kill(os.getpid(), faults["signal"])
 
     @functools.wraps(call)
     def struck(*arguments, **named):

@@ -1093,7 +1093,9 @@ def report(verifier, path):
     for name, digest in verifier.digests.items():
         yield f"{name:<15}  {digest}"
     found = sum(verifier.seen.values())
-    yield f"{found:,} fault(s) were found." if found else "No fault was found in what was checked."
+    redacted = len(verifier.redacted)
+    rest = f" The contents of {redacted:,} records are NOT proven: fields were left out of them." if redacted else ""
+    yield f"{found:,} fault(s) were found." if found else f"No fault was found in what was checked.{rest}"
 
 
 def main(arguments=None):
