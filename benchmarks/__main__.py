@@ -29,7 +29,7 @@ def run(events: int) -> Iterator[Row]:
         yield from packets.rows(lab)
     yield from imports.rows()
     yield from storage.rows(max(4, min(storage.SEALS, events // 1000)))
-    yield from writing.rows(min(writing.EVENTS, events))
+    yield from writing.rows(*(min(events, most) for most in (writing.EVENTS, writing.SINGLES, writing.RECORDS)))
 
 
 def main(results: Path = RESULTS) -> None:

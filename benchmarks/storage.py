@@ -83,9 +83,11 @@ def _service(folder: Path) -> Iterator[bool]:
             "AWS_ENDPOINT_URL_S3": found["ENDPOINT"],
             "NO_PROXY": "127.0.0.1",
         }
+        boto3.DEFAULT_SESSION = None  # it remembers the credentials it was made with, before and afterwards
         with patch.dict(os.environ, environment):
             yield True
     finally:
+        boto3.DEFAULT_SESSION = None
         subprocess.run([SERVICES / "s3-stop", folder], stdout=subprocess.DEVNULL, check=True)
 
 

@@ -55,7 +55,7 @@ COLUMNS = ", ".join(Stored._fields)
 
 def rows(events: int = EVENTS, singles: int = SINGLES, calls: int = RECORDS) -> Iterator[Row]:
     yield _recorded(calls)
-    with TemporaryDirectory(prefix="auditlib-bench-") as temporary:
+    with TemporaryDirectory(prefix="auditlib-bench-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         folder.chmod(0o711)  # PostgreSQL's own user walks through it
         kept = _records(events)
@@ -123,7 +123,7 @@ def _databases(folder: Path) -> Iterator[tuple[str, Callable[[], str]]]:
 
 
 def _recorded(calls: int) -> Row:
-    with TemporaryDirectory() as temporary, _silent_collector() as url:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as temporary, _silent_collector() as url:
         audit = Client(url, "token", spool=Path(temporary) / "spool", problems=lambda _: None)
         times = []
         for turn in range(calls):
@@ -231,7 +231,7 @@ def _answered(answers: Any) -> None:
 @contextmanager
 def _collecting(store: str) -> Iterator[tuple[tuple[str, int], str]]:
     """A collector's address and a token; it is stopped by SIGTERM, as a service manager does."""
-    with TemporaryDirectory() as temporary:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         tokens = Path(temporary) / "tokens"
         token = add_token(tokens, "web", now=lambda: NOW)
         command = ["-m", "auditlib.cli", "collect", "--store", store, "--tokens", tokens, "--listen", "127.0.0.1:0"]
@@ -300,7 +300,7 @@ def _sealed(name: str, new_store: Callable[[], str], kept: Sequence[Record]) -> 
 
 def _drained(url: str, events: int) -> float:
     """Seconds of one round of a sealer that has just been opened on an empty trail."""
-    with TemporaryDirectory() as temporary:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         vault = open_vault(str(Path(temporary) / "vault"), create=True)
         create_trail(vault, KEY, Retention(2557, "COMPLIANCE"), CATALOG, now=0)
         state = SealerState(Path(temporary) / "state", KEY.verifier)
@@ -319,7 +319,10 @@ def _drained(url: str, events: int) -> float:
 def _copied(url: str) -> float:
     """Seconds to read, decode and write what the sealer reads, decodes and writes."""
     decode = msgspec.json.Decoder(Event).decode
-    with TemporaryDirectory() as temporary, (Path(temporary) / "copy.parquet").open("wb") as file:
+    with (
+        TemporaryDirectory(ignore_cleanup_errors=True) as temporary,
+        (Path(temporary) / "copy.parquet").open("wb") as file,
+    ):
         start = time.perf_counter()
         columns = "recorded_at, source, source_seq, event"
         if url.startswith("sqlite"):

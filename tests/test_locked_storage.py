@@ -232,7 +232,7 @@ def test_ten_thousand_locks_are_audited_in_bounded_numbers_with_progress(tmp_pat
     """Every one is asked for, never more than the bound at once, and the bar knows how far it is."""
     vault = LockingVault()
     trail = Trail(None, vault, tmp_path).create(retention=Retention(30, "COMPLIANCE")).seal(1)
-    more = {f"seals/{n // 1024 + 1:06}/{n:012}.json": b"" for n in range(10_000)}
+    more = {f"catalogs/{n:064x}.toml": b"" for n in range(10_000)}
     vault.objects |= more
     vault.locks |= dict.fromkeys(more, Lock("GOVERNANCE", trail.clock() + DAY))
     seen = []

@@ -389,8 +389,8 @@ def test_a_vault_of_another_history_is_refused(grown: tuple[Path, Path], tmp_pat
 
 
 def test_a_packet_does_not_differ_from_itself(tmp_path: Path) -> None:
-    """Folder and zip, with a transmittal beside one: exit 0."""
-    a = write({**sample(), "transmittal.json": b"{}"}, tmp_path / "a")
+    """Folder and zip: exit 0."""
+    a = write(sample(), tmp_path / "a")
     b = write(sample(), tmp_path / "b.zip")
     code, answer = command("diff", a, b, "--key", SAMPLE_KEY)
     assert (code, answer["identical"], answer["files"]) == (0, True, [])

@@ -244,7 +244,7 @@ class _Check:
             if name.startswith("data/proof/") and name not in known:
                 self._find(3, name, "a proof of a trail that packet.json does not name.", "no file", "a file")
         numbers = [seal.sequence for seal in self.seals]
-        if numbers != packet.get("seals"):
+        if msgspec.json.encode(numbers) != msgspec.json.encode(packet.get("seals")):  # to Python 0 == False
             message = "these are not the seals that packet.json names."
             self._find(4, "data/packet.json", message, packet.get("seals"), numbers)
 

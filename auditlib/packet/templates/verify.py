@@ -751,7 +751,7 @@ class Verifier:
         for name in self.files.sizes:
             if name.startswith("data/proof/") and name not in known:
                 self._fault(3, name, "a proof of a trail that packet.json does not name.")
-        if [seal["sequence"] for seal in self.seals] != self.packet.get("seals"):
+        if json.dumps([seal["sequence"] for seal in self.seals]) != json.dumps(self.packet.get("seals")):  # 0 == False
             self._fault(4, "data/packet.json", "the seals here are not those that packet.json names.")
 
     def _check_trail(self, stated, folder):
@@ -793,7 +793,8 @@ class Verifier:
                 rule(not twice, "a batch or a record is proven twice.")
                 done.add(sequence)
                 self.places.update((line, (sequence, row)) for line, row in zip(lines, rows))  # noqa: B905
-                self.redacted += [at for at, blind in zip(lines, parse(line)["blinds"]) if len(blind) == 64]  # noqa: B905
+                blinds = parse(line)["blinds"]
+                self.redacted += [n for n, blind in zip(lines, blinds) if len(blind) == 64]  # noqa: B905
         self.evidence["batches"] += len(done)
 
     def _check_seals(self, lines, proof, checkpoint):
