@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import msgspec
 
+most_rounds = 99  # the tests want one: that everything runs, not how long it takes
+
 
 class Row(msgspec.Struct, frozen=True):
     """What we take and what the limit takes, both in `unit`; `ratio` is how many times worse than the limit we are."""
@@ -40,8 +42,9 @@ def seconds(work: Callable[[], object]) -> float:
 
 def best(ours: Callable[[], float], limit: Callable[[], float], rounds: int) -> tuple[float, float]:
     """The least of what each gives, in turns, after one run of each that does not count."""
-    ours(), limit()
-    pairs = [(ours(), limit()) for _ in range(rounds)]
+    if most_rounds > 1:
+        ours(), limit()
+    pairs = [(ours(), limit()) for _ in range(min(rounds, most_rounds))]
     return min(a for a, _ in pairs), min(b for _, b in pairs)
 
 

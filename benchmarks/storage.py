@@ -83,11 +83,9 @@ def _service(folder: Path) -> Iterator[bool]:
             "AWS_ENDPOINT_URL_S3": found["ENDPOINT"],
             "NO_PROXY": "127.0.0.1",
         }
-        boto3.DEFAULT_SESSION = None  # it remembers the credentials it was made with, before and afterwards
         with patch.dict(os.environ, environment):
             yield True
     finally:
-        boto3.DEFAULT_SESSION = None
         subprocess.run([SERVICES / "s3-stop", folder], stdout=subprocess.DEVNULL, check=True)
 
 
@@ -119,7 +117,7 @@ def _upload(local: Vault, remote: S3Vault) -> list[str]:
 
 
 def _verified(remote: S3Vault, keys: list[str]) -> Row:
-    client = boto3.client("s3", config=Config(max_pool_connections=CONNECTIONS))
+    client = boto3.Session().client("s3", config=Config(max_pool_connections=CONNECTIONS))
 
     def download(key: str) -> int:
         return len(client.get_object(Bucket=BUCKET, Key=key)["Body"].read())

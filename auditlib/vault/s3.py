@@ -60,7 +60,8 @@ class S3Vault:
         self.url = url
         self.bucket = bucket
         self.prefix = check_key(prefix.strip("/")) + "/" if prefix.strip("/") else ""
-        self.client = client or boto3.client("s3", config=_CLIENT)
+        # A session of its own: boto3's default one remembers the credentials of its first use for as long as it lives.
+        self.client = client or boto3.Session().client("s3", config=_CLIENT)
 
     @property
     def protection(self) -> Protection:
