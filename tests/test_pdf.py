@@ -16,11 +16,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from packets import ROOT, sample
 
 from auditlib.approvals import ATTRIBUTES
 from auditlib.errors import MalformedError
+from auditlib.evidence.role_grants import LISTING
 from auditlib.packet import pdf as pdfs
 from auditlib.packet.pdf import drawable, render_pdf
 from auditlib.packet.workbook import flat
@@ -45,6 +47,9 @@ PAGE = {
 }
 
 
+SHAPE = msgspec.to_builtins(LISTING)
+
+
 @pytest.fixture(scope="module")
 def packet() -> dict[str, Any]:
     told: dict[str, Any] = json.loads(sample()["data/packet.json"])
@@ -63,7 +68,7 @@ def payload() -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def report(packet: dict[str, Any], digest: str, payload: dict[str, bytes]) -> bytes:
-    return render_pdf(packet, digest, payload, {"timeline": SVG.format("of time")})
+    return render_pdf(packet, digest, payload, {"timeline": SVG.format("of time")}, SHAPE)
 
 
 # --- reading a PDF: what a person would see, page by page (ISO 32000-1, 7.3 and 9.10) ----------------------------
@@ -136,11 +141,14 @@ def grants(payload: Mapping[str, bytes]) -> list[dict[str, str]]:
 MAKE = """
 import hashlib, json, sys
 from pathlib import Path
+import msgspec
+from auditlib.evidence.role_grants import LISTING
 from auditlib.packet.pdf import render_pdf
 folder = Path(sys.argv[1])
 payload = {f"tables/{path.name}": path.read_bytes() for path in sorted(folder.glob("*.csv"), reverse=True)}
 packet = json.loads((folder / "packet.json").read_bytes())
-print(hashlib.sha256(render_pdf(packet, sys.argv[2], payload, {"timeline": sys.argv[3]})).hexdigest())
+shape = msgspec.to_builtins(LISTING)
+print(hashlib.sha256(render_pdf(packet, sys.argv[2], payload, {"timeline": sys.argv[3]}, shape)).hexdigest())
 """
 
 
@@ -265,7 +273,7 @@ def test_no_record_is_read_as_markup(packet: Any, digest: str, payload: Any) -> 
         )
     told = {**packet, "title": HOSTILE[0], "question": HOSTILE[1], "headline": HOSTILE[2], "request": HOSTILE[3]}
     told |= {"conclusion": HOSTILE, "limits": HOSTILE, "parameters": {"entitlement": HOSTILE[3]}}
-    pdf = render_pdf(told, digest, with_rows(payload, "grants", rows), {"#panic()": SVG.format("#panic()")})
+    pdf = render_pdf(told, digest, with_rows(payload, "grants", rows), {"#panic()": SVG.format("#panic()")}, SHAPE)
     text = "".join(pages(pdf))
     for hostile in HOSTILE:
         assert text.count(without_spaces(hostile)) >= 5 + 2, hostile
@@ -278,7 +286,7 @@ def test_what_the_fonts_lack_is_shown_escaped(packet: Any, digest: str, payload:
     assert drawable("é Ж Ω ✓ – …") == "é Ж Ω ✓ – …"
     assert drawable("中\u202e\x00👩") == "\\u{4e2d}\\u{202e}\\u{0}\\u{1f469}"
     told = {**packet, "conclusion": ["中文 Ж", "שלום", "سلام", "a\u202eb\x1b[31m", "👩\u200d👧", "e\u0301"]}
-    pdf = render_pdf(told, digest, payload, {"t": SVG.format("中文")})
+    pdf = render_pdf(told, digest, payload, {"t": SVG.format("中文")}, SHAPE)
     text = "".join(pages(pdf))
     for shown in ("\\u{4e2d}\\u{6587}Ж", "a\\u{202e}b\\u{1b}[31m", "\\u{1f469}\\u{200d}\\u{1f467}"):
         assert shown in text
@@ -289,7 +297,7 @@ def test_what_the_fonts_lack_is_shown_escaped(packet: Any, digest: str, payload:
 def test_fields_left_out_are_told(packet: Any, digest: str, payload: Any) -> None:
     """A redacted packet says on paper which fields it lacks, and of how many records."""
     told = {**packet, "redacted": {"fields": ["context.ip", "actor.session"], "lines": [0, 3]}}
-    text = "".join(pages(render_pdf(told, digest, payload, {})))
+    text = "".join(pages(render_pdf(told, digest, payload, {}, SHAPE)))
     assert "2recordsherelackfieldsthatwereleftout(context.ip,actor.session)" in text
 
 
@@ -297,7 +305,7 @@ def test_a_long_table_is_cut_and_that_is_said(packet: Any, digest: str, payload:
     """The first rows, how many there are, and where all of them stand; a giant cell fills no page."""
     monkeypatch.setattr(pdfs, "MAX_ROWS", 3)
     rows = [row | {"grantee": "g" * 100_000} for row in grants(payload)]
-    text = "".join(pages(render_pdf(packet, digest, with_rows(payload, "grants", rows), {})))
+    text = "".join(pages(render_pdf(packet, digest, with_rows(payload, "grants", rows), {}, SHAPE)))
     assert "Thefirst3of41areshown;allstandintables/grants.csv." in text
     assert "Thefirst3of18areshown;allstandintables/exceptions.csv." in text
     assert rows[2]["item"] in text and rows[3]["item"] not in text.split("Everyitem")[1]
@@ -308,4 +316,4 @@ def test_a_figure_that_is_none_is_named(packet: Any, digest: str, payload: Any) 
     """A notebook's own figure may be anything; it is refused with a sentence."""
     for figure in ("", "<svg", "not a picture", '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><svg>&e;</svg>'):
         with pytest.raises(MalformedError, match="cannot be set"):
-            render_pdf(packet, digest, payload, {"timeline": figure})
+            render_pdf(packet, digest, payload, {"timeline": figure}, SHAPE)

@@ -69,6 +69,22 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
     empty: str = ""  # what stands in the place of a table without rows
 
 
+class Attribute(msgspec.Struct, frozen=True):
+    """What each item is tested for; its column holds pass, fail, n/a or not-testable."""
+
+    name: str
+    meaning: str
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """How a report shows an answer that is a list of items, each with its attributes and its verdict."""
+
+    items: list[Column]  # of the population's table
+    exceptions: list[Column]
+    attributes: list[Attribute]  # the first that is not met is the verdict
+    sections: list[Section] = []  # what else belongs to the answer
+
+
 class Tile(msgspec.Struct, frozen=True):
     """A number that a report shows large; `flag` where somebody should look."""
 
@@ -78,7 +94,7 @@ class Tile(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """How a report shows an answer that is no list of items with attributes."""
+    """How a report shows an answer that is no list of items."""
 
     tiles: list[Tile]
     sections: list[Section]
@@ -103,7 +119,8 @@ class Answer(msgspec.Struct, kw_only=True):
     figures: dict[str, str]  # name -> SVG text
     rows: set[tuple[int, int]]  # (sequence, row) of every record the answer rests on
     every_seal: bool = False  # whether the proof holds the seals of the whole trail, not of the period alone
-    page: Page | None = None  # None: items, their verdicts and attributes, as `role-grants` has them
+    page: Page | None = None  # how it is shown; else by `listing`
+    listing: Listing | None = None
 
     def submit(self) -> None:
         """Hand the answer to the packet builder, where one is waiting (`AUDITLIB_PACKET`); else do nothing."""
@@ -134,6 +151,7 @@ class Answer(msgspec.Struct, kw_only=True):
                 "population",
                 "exceptions",
                 "figures",
+                "listing",
                 "every_seal",
                 "page",
             )

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from auditlib.approvals import ATTRIBUTES, NOT_TESTABLE, Policy, Verdicts, match_approvals
-from auditlib.evidence.answer import Answer, Period, period_of, rows_of
+from auditlib.evidence.answer import Answer, Attribute, Column, Listing, Period, period_of, rows_of
 from auditlib.evidence.charts import BLUE, GREY, VERMILION, Picture, timeline
 from auditlib.evidence.coverage import alive_sentences, coverage, sources_that_record
 from auditlib.evidence.integrity import Integrity, integrity
@@ -30,6 +30,29 @@ _WHERE = ["event_id", "source", "recorded_at", "sequence", "row"]  # of an item'
 _PLACE = ["sequence", "row", "item"]  # what tells items apart
 _PAIR = ["grantee", "entitlement"]
 _SHOWN = ["item", "occurred_at", "actor_id", "grantee", "entitlement", "request", "approver", "approved_at", "verdict"]
+
+LISTING = Listing(
+    items=[
+        Column("item", "Item", "code"),
+        Column("occurred_at", "Occurred (UTC)", "time"),
+        Column("grantee", "Granted to"),
+        Column("entitlement", "Entitlement"),
+        Column("request", "Request"),
+        Column("approver", "Approver"),
+        Column("approved_at", "Approved (UTC)", "time"),
+        Column("verdict", "Verdict", "verdict"),
+    ],
+    exceptions=[
+        Column("item", "Item", "code"),
+        Column("occurred_at", "Occurred (UTC)", "time"),
+        Column("actor_id", "Granted by"),
+        Column("grantee", "Granted to"),
+        Column("entitlement", "Entitlement"),
+        Column("verdict", "Attribute not met", "verdict"),
+        Column("reason", "What was noted", "wide"),
+    ],
+    attributes=[Attribute(name, meaning) for name, meaning in ATTRIBUTES.items()],
+)
 
 
 def role_grants(
@@ -230,6 +253,7 @@ class RoleGrants:
                 "sources": self.coverage,
             },
             figures={"timeline": self.timeline.svg} if len(grants) else {},
+            listing=LISTING,
             rows=rows_of(self._population.items, decisions, requests, revokes, others, self.statement.refused, *people),
         )
 

@@ -108,7 +108,8 @@ def _pack(trail: Trail, executed: Executed, parameters: dict[str, Any], cut: Cut
     hashes = {name: sha256(data).hexdigest() for name, data in sorted(payload.items())}
     packet = canonical(facts | {"files": hashes})
     payload["packet.json"] = packet
-    shown_as = (parse_json(packet), sha256(packet).hexdigest(), payload, answer["figures"], answer["page"])
+    shape = answer["page"] or answer["listing"]
+    shown_as = (parse_json(packet), sha256(packet).hexdigest(), payload, answer["figures"], shape)
     payload["report.html"], payload["report.pdf"] = render_report(*shown_as), render_pdf(*shown_as)
     check_leaks(cut, payload)
     files = bag_files(payload, bag_info(parse_json(packet), sha256(packet).hexdigest()))
@@ -162,6 +163,7 @@ def _packet(
             "title",
         )
     } | {
+        "attributes": (answer["listing"] or {}).get("attributes", []),
         "catalogs": {"answered": trail.catalog.sha256 if trail.catalog else None, "in_force": sorted(in_force)},
         "checkpoints": [
             {

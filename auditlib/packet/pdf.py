@@ -13,7 +13,6 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, cast
 
-from auditlib.approvals import ATTRIBUTES
 from auditlib.errors import MalformedError
 from auditlib.evidence.answer import many
 from auditlib.findings import duration
@@ -31,27 +30,6 @@ _WIDEST = {"time": 20, "number": 9, "code": 31, "verdict": 16, "wide": 38, "text
 
 Column = tuple[str, str, str]  # name in the table, heading, kind
 
-_EXCEPTIONS: tuple[Column, ...] = (
-    ("item", "Item", "code"),
-    ("occurred_at", "Occurred (UTC)", "time"),
-    ("actor_id", "Granted by", "text"),
-    ("grantee", "Granted to", "text"),
-    ("entitlement", "Entitlement", "text"),
-    ("verdict", "Attribute not met", "verdict"),
-    ("reason", "What was noted", "wide"),
-)
-_ITEMS: tuple[Column, ...] = (
-    ("No.", "No.", "number"),
-    ("item", "Item", "code"),
-    ("occurred_at", "Occurred (UTC)", "time"),
-    ("grantee", "Granted to", "text"),
-    ("entitlement", "Entitlement", "text"),
-    ("request", "Request", "text"),
-    ("approver", "Approver", "text"),
-    ("approved_at", "Approved (UTC)", "time"),
-    ("verdict", "Verdict", "verdict"),
-    *((name, name.replace("_", " "), "sign") for name in ATTRIBUTES),
-)
 _SOURCES: tuple[Column, ...] = (
     ("source", "Source", "text"),
     ("events", "Records", "number"),
@@ -68,7 +46,7 @@ def render_pdf(
     evidence_digest: str,
     payload: Mapping[str, bytes],
     figures: Mapping[str, str],
-    page: Mapping[str, Any] | None = None,
+    shape: Mapping[str, Any],
 ) -> bytes:
     """packet.json's content, its digest, the payload files, the figures (SVG) -> a PDF/A-2a; as `render_report`.
 
@@ -76,7 +54,7 @@ def render_pdf(
     """
     import typst
 
-    told = report_content(packet, evidence_digest, payload, list(figures), page)
+    told = report_content(packet, evidence_digest, payload, list(figures), shape)
     told["figures"] = {_drawn(name): _svg(svg) for name, svg in figures.items()}
     moment = to_datetime(_last_sealed(packet)).replace(microsecond=0)
     compiler = typst.Compiler(
@@ -101,7 +79,7 @@ def report_content(
     evidence_digest: str,
     payload: Mapping[str, bytes],
     figures: Sequence[str],
-    page: Mapping[str, Any] | None,
+    shape: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What the template sets, in texts that can be drawn: sections one after the other, `wide` ones on broad pages."""
     tables = {
@@ -109,7 +87,9 @@ def report_content(
         for name, data in payload.items()
         if name.startswith("tables/") and name.endswith(".csv")
     }
-    middle, wide = _page_sections(packet, page, tables, figures) if page else _item_sections(packet, tables, figures)
+    page = shape if "tiles" in shape else None
+    sections_of = _page_sections if page else _item_sections
+    middle, wide = sections_of(packet, shape, tables, figures)
     found = _section(bullets=packet["conclusion"])
     sections = [found, *middle, *_last_sections(packet, checks=not page)]
     moment = to_datetime(_last_sealed(packet)).replace(microsecond=0)
@@ -150,9 +130,9 @@ def _section(title: str = "", **more: Any) -> dict[str, Any]:
 
 
 def _item_sections(
-    packet: Mapping[str, Any], tables: Mapping[str, Rows], figures: Sequence[str]
+    packet: Mapping[str, Any], listing: Mapping[str, Any], tables: Mapping[str, Rows], figures: Sequence[str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The sections of an answer that is a list of items with attributes."""
+    """The sections of an answer that is a list of items with attributes (`evidence.answer.Listing`)."""
     name = population_table(packet)
     items = [{"No.": f"{number}", **row} for number, row in enumerate(tables.get(name, []), 1)]
     sources = [
@@ -160,10 +140,17 @@ def _item_sections(
         for row in tables.get("sources", [])
     ]
     signs = "✓ met   ✗ not met   – not applicable   ? not testable. The verdict is the first attribute not met. "
-    legend = " ".join(f"{attribute.replace('_', ' ')}: {meaning}." for attribute, meaning in ATTRIBUTES.items())
+    legend = " ".join(
+        f"{attribute['name'].replace('_', ' ')}: {attribute['meaning']}." for attribute in listing["attributes"]
+    )
+    shown = [("No.", "No.", "number"), *_columns(listing["items"])]
+    tested = [attribute["name"] for attribute in listing["attributes"]]
+    shown += [(attribute, attribute.replace("_", " "), "sign") for attribute in tested]
+    noted = _columns(listing["exceptions"])
     return [
         *(_section(figure=name) for name in figures),
-        _tabled("Potential exceptions", "exceptions", tables.get("exceptions", []), _EXCEPTIONS, "None was noted."),
+        _tabled("Potential exceptions", "exceptions", tables.get("exceptions", []), noted, "None was noted."),
+        *_parts(listing["sections"], tables, ()),
         _section("The population and how it was drawn", bullets=packet["procedure"]),
         *_statement(packet, tables),
         _tabled(
@@ -171,7 +158,7 @@ def _item_sections(
         )
         | {"sentences": [_period_sentence(packet)]},
     ], [
-        _tabled("Every item, attribute by attribute", name, items, _ITEMS, "The population is empty.", signs + legend),
+        _tabled("Every item, attribute by attribute", name, items, shown, "The population is empty.", signs + legend),
     ]
 
 
@@ -194,17 +181,29 @@ def _page_sections(
     packet: Mapping[str, Any], page: Mapping[str, Any], tables: Mapping[str, Rows], figures: Sequence[str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The sections that an answer asks for by itself (`evidence.answer.Page`)."""
+    sections = _parts(page["sections"], tables, figures)
+    worked_out = _section("How this was worked out", bullets=packet["procedure"])
+    return [*sections, worked_out, *_statement(packet, tables)], []
+
+
+def _parts(
+    parts: Sequence[Mapping[str, Any]], tables: Mapping[str, Rows], figures: Sequence[str]
+) -> list[dict[str, Any]]:
     sections = []
-    for one in page["sections"]:
+    for one in parts:
         section = _section(one["title"])
         if one["table"]:
-            columns = [(column["name"], column["heading"], column["kind"]) for column in one["columns"]]
-            section = _tabled(one["title"], one["table"], tables.get(one["table"], []), columns, one["empty"])
+            section = _tabled(
+                one["title"], one["table"], tables.get(one["table"], []), _columns(one["columns"]), one["empty"]
+            )
         section["sentences"] = [*one["sentences"], *section["sentences"]]
         section["figure"] = one["figure"] if one["figure"] in figures else None
         sections.append(section)
-    worked_out = _section("How this was worked out", bullets=packet["procedure"])
-    return [*sections, worked_out, *_statement(packet, tables)], []
+    return sections
+
+
+def _columns(columns: Iterable[Mapping[str, Any]]) -> list[Column]:
+    return [(column["name"], column["heading"], column["kind"]) for column in columns]
 
 
 def _last_sections(packet: Mapping[str, Any], *, checks: bool) -> list[dict[str, Any]]:

@@ -20,7 +20,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from auditlib.approvals import ATTRIBUTES
 from auditlib.findings import duration
 
 MAX_ROWS = 2000  # rows of a table shown on the page; the rest stands in the CSV, and the page says so
@@ -39,11 +38,11 @@ def render_report(
     evidence_digest: str,
     payload: Mapping[str, bytes],
     figures: Mapping[str, str],
-    page: Mapping[str, Any] | None = None,
+    shape: Mapping[str, Any],
 ) -> bytes:
     """packet.json's content, its digest, the payload files and the figures (SVG made by this library) -> the page.
 
-    `page` says what to show of an answer that is no list of items with attributes (`evidence.answer.Page`).
+    `shape` says how to show it: as a list of items (`evidence.answer.Listing`), or otherwise (`evidence.answer.Page`).
     """
     environment = Environment(
         loader=PackageLoader("auditlib.packet"),
@@ -70,12 +69,12 @@ def render_report(
     }
     html = environment.get_template("report.html").render(
         packet=packet,
-        page=page,
+        page=shape if "tiles" in shape else None,
+        listing=shape,
         redacted=packet.get("redacted"),
         digest=evidence_digest,
         tables=tables,
         most=MAX_ROWS,
-        attributes=ATTRIBUTES,
         figures={name: Markup(plain_svg(svg)) for name, svg in figures.items()},  # noqa: S704 - by evidence/charts.py
         policy=Markup(_policy(script, style)),  # noqa: S704 - hashes
         script=Markup(script),  # noqa: S704 - a file of this package

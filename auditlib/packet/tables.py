@@ -2,7 +2,8 @@
 
     fault = (file, sentence, expected, found)
 
-A row with an `event_id` is held against its record in every column that a record has. What only matching can say
+A row with an `event_id` is held against its record in every column that a record has; one whose `event_id` is empty
+stands for something that no record speaks of (somebody on a list from outside). What only matching can say
 (grantee, entitlement, approval, verdict, reason) is counted, not worked out again; `unchecked` names it.
 """
 
@@ -68,7 +69,7 @@ def check_tables(packet: Mapping[str, Any], tables: Mapping[str, Rows], shown: S
     indexed: dict[tuple[str, ...], dict[tuple[str, ...], list[int]]] = {}  # by the columns that a table has
     for name, rows in tables.items():
         for number, row in enumerate(rows, 2):
-            if "event_id" not in row:
+            if not row.get("event_id"):  # an item of a list from outside, which no record speaks of
                 continue
             there = by_id.get(row["event_id"], [])
             columns = tuple(column for column in _FACTS if column in row)
@@ -118,7 +119,7 @@ def _population(
     if rows and not {"event_id", "source", "verdict"} <= set(rows[0]):
         yield where, "the table has no column event_id, source or verdict.", "event_id, source, verdict", list(rows[0])
         return
-    events = {(row["source"], row["event_id"]) for row in rows}
+    events = {(row["source"], row["event_id"]) for row in rows if row["event_id"]}
     for what, expected, found in (("items", stated["items"], len(rows)), ("events", stated["events"], len(events))):
         if expected != found:
             yield where, f"there are not as many {what} as packet.json states.", expected, found

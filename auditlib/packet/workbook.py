@@ -20,7 +20,6 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-from auditlib.approvals import ATTRIBUTES
 from auditlib.errors import UnavailableError
 from auditlib.evidence.answer import many
 from auditlib.export import XLSX_CELL, XLSX_ROWS, defuse
@@ -116,7 +115,7 @@ def _views(facts: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> list[_Vi
         if "sample" in tables:
             chosen = [number - 1 for number in _numbered(tables["sample"], population)["No."].to_pylist() if number]
             tested = population.take(pa.array(chosen, pa.int64()))
-        views.append(_testing(name, tested))
+        views.append(_testing(name, tested, [attribute["name"] for attribute in facts["attributes"]]))
     return views + [
         _view(_words(other), other, table)
         for other, table in sorted(tables.items())
@@ -141,10 +140,10 @@ def _view(title: str, name: str, table: pa.Table) -> _View:
     return _View(title, _columns(table.schema), table.num_rows, _rows(table), f"tables/{name}.csv")
 
 
-def _testing(name: str, table: pa.Table) -> _View:
+def _testing(name: str, table: pa.Table, tested: Sequence[str]) -> _View:
     """Each item with where its evidence is and what was found, then what the auditor enters, blank."""
     present = table.column_names
-    attributes = [attribute for attribute in ATTRIBUTES if attribute in present]
+    attributes = [attribute for attribute in tested if attribute in present]
     last = [column for column in ("verdict", *attributes, "reason") if column in present]
     what = [column for column in present if column not in (*last, *_REFERENCE, "No.")]
     first = [column for column in ("No.", "item") if column in present]

@@ -578,6 +578,7 @@ class Checker {
       known.set(key, [...(known.get(key) ?? []), line]);
     }
     for (let at = 0; at < table.rows.length; at++) {
+      if (!table.rows[at][table.columns.indexOf("event_id")]) continue; // an item of a list from outside, which no record speaks of
       const cells = names.map((name) => table.rows[at][table.columns.indexOf(name)]);
       const unplaced = cells.map((cell, i) => (PLACE.includes(names[i]) ? null : cell));
       const lines = new Set([...(known.get(JSON.stringify(cells)) ?? []), ...(known.get(JSON.stringify(unplaced)) ?? [])]);
@@ -601,7 +602,7 @@ class Checker {
       this.fault(6, where, "the table has no column event_id, source or verdict.");
       return;
     }
-    const events = new Set(rows.map(([id, source]) => JSON.stringify([source, id])));
+    const events = new Set(rows.filter(([id]) => id).map(([id, source]) => JSON.stringify([source, id])));
     for (const [what, expected, found] of [["items", stated.items, rows.length], ["events", stated.events, events.size]]) {
       if (expected !== found) this.fault(6, where, `packet.json states ${JSON.stringify(expected)} ${what}; there are ${found}.`);
     }

@@ -903,6 +903,8 @@ class Verifier:
             by_values[placed][tuple(known[column] for column in columns[placed])].append(line)
         spoken = set()
         for at, row in enumerate(rows, 2):
+            if not row["event_id"]:  # an item of a list from outside, which no record speaks of
+                continue
             agree = [(placed, tuple(row[column] for column in columns[placed])) for placed in (True, False)]
             agree = [(placed, values) for placed, values in agree if values in by_values[placed]]
             if not agree:
@@ -918,7 +920,7 @@ class Verifier:
         if rows and not {"event_id", "source", "verdict"} <= set(rows[0]):
             self._fault(6, where, "the table has no column event_id, source or verdict.")
             return
-        events = {(row["source"], row["event_id"]) for row in rows}
+        events = {(row["source"], row["event_id"]) for row in rows if row["event_id"]}
         for what, expected, found in (("items", stated["items"], len(rows)), ("events", stated["events"], len(events))):
             if expected != found:
                 self._fault(6, where, f"packet.json states {expected!r} {what}; there are {found:,}.")
