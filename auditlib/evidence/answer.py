@@ -107,6 +107,7 @@ class Answer(msgspec.Struct, kw_only=True):
     title: str
     question: str
     criteria: tuple[str, ...]
+    references: tuple[str, ...] = ()  # what corresponds in other frameworks
     parameters: dict[str, Any]
     period: Period
     headline: str  # the answer in one sentence
@@ -143,6 +144,7 @@ class Answer(msgspec.Struct, kw_only=True):
                 "title",
                 "question",
                 "criteria",
+                "references",
                 "parameters",
                 "headline",
                 "conclusion",

@@ -159,6 +159,7 @@ def _packet(
             "population",
             "procedure",
             "question",
+            "references",
             "request",
             "title",
         )
