@@ -71,7 +71,8 @@ def judge(items: pd.DataFrame, attributes: dict[str, str], reasons: pd.DataFrame
     """The items with `verdict` and `reason`.
 
     Each attribute's column of `items` holds pass, fail, n/a or not-testable, the same column of `reasons` a sentence
-    for a fail or a not-testable. The verdict is the first attribute that fails; else not-testable where one is; else pass.
+    for a fail or a not-testable. The verdict is the first attribute that fails, else not-testable where one is, else
+    pass.
     """
     verdict = pd.Series(PASS, items.index, dtype=object)
     reason = pd.Series("", items.index, dtype=object)
