@@ -8,5 +8,6 @@ import tempfile
 for _name in [name for name in os.environ if name.startswith("AUDITLIB_") and not name.startswith("AUDITLIB_TEST_")]:
     del os.environ[_name]
 
+os.environ.pop("PYTHONUNBUFFERED", None)  # output that is lost shows where it is buffered, as at a user's
 os.environ["AUDITLIB_CACHE"] = tempfile.mkdtemp(prefix="auditlib-cache-")  # not the user's own
 atexit.register(shutil.rmtree, os.environ["AUDITLIB_CACHE"], ignore_errors=True)

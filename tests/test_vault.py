@@ -173,7 +173,7 @@ import resource, signal
 from auditlib.errors import UnavailableError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-sys.excepthook = lambda kind, error, trace: (print(kind.__name__, error), os._exit(3))
+sys.excepthook = lambda kind, error, trace: (print(kind.__name__, error, flush=True), os._exit(3))
 """
     code = WRITER.format(patch=patch, root=str(local.root), key=KEY)
     before = snapshot(local)

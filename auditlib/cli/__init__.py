@@ -53,14 +53,23 @@ def main() -> None:
         say("stopped; what was sealed stays sealed.")
         code = 130
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - the reader has gone; nothing may be flushed to it
+        _drop_output()
         code = 0
     except OSError as error:
+        _drop_output()
         _show_error(UnavailableError(f"{error.strerror or error}.", where=str(error.filename or "output")))
         code = 3
     except SystemExit as stop:
         code = 0 if isinstance(stop.__context__, BrokenPipeError) else stop.code  # typer makes an exit 1 of it
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _drop_output() -> None:
+    """Nothing more is written to standard output: Python's own flush at the end would fail again, and exit with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @app.callback(invoke_without_command=True)
