@@ -108,9 +108,12 @@ def draw(
         build_filter(catalog, outcome=outcome, since=since, until=until, through=through, tz=tz), actions=actions
     )
     selection = Selection(trail, chosen)
-    parts = [
-        _items(trail, selection.seals, chosen, names, entry, entitlement) for names, entry in _alike(trail, actions)
-    ]
+    parts = []
+    for names, entry in _alike(trail, actions):
+        alike = msgspec.structs.replace(chosen, actions=tuple(names))
+        seals = [seal for seal in selection.seals if alike.may_hold(seal)]
+        if seals:  # most of a catalogue's actions never occur in a trail
+            parts.append(_items(trail, seals, alike, entry, entitlement))
     items = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
     items = items.sort_values(["sequence", "row", "n"], kind="stable", ignore_index=True) if parts else items
     return Population(
@@ -135,10 +138,8 @@ def _alike(trail: Trail, actions: tuple[str, ...]) -> list[tuple[list[str], Acti
     return list(groups.values())
 
 
-def _items(
-    trail: Trail, seals: list[Any], chosen: Filter, names: list[str], entry: Action, entitlement: str | None
-) -> pd.DataFrame:
-    condition, values = msgspec.structs.replace(chosen, actions=tuple(names)).sql()
+def _items(trail: Trail, seals: list[Any], chosen: Filter, entry: Action, entitlement: str | None) -> pd.DataFrame:
+    condition, values = chosen.sql()
     cells = [f"{_text(getattr(entry, name))} AS {name}" for name in _TEXTS]
     cells += [f"{_time(getattr(entry, name), unreadable)} AS {name}" for name, unreadable in _TIMES.items()]
     uses = _text(entry.uses)

@@ -21,7 +21,7 @@ from auditlib.packet.report import visible
 from auditlib.packet.tables import Rows, population_table, read_table
 from auditlib.packet.workbook import flat
 
-MAX_ROWS = 500  # rows of a table on paper, some 15 pages; the rest stands in the CSV, and the report says so
+MAX_ROWS = 200  # rows of a table on paper, some 6 pages; the rest stands in the CSV, and the report says so
 MAX_CELL = 300  # characters of a cell on paper; one record must not fill a page
 _TEMPLATE = Path(__file__).parent / "templates" / "report.typ"
 _SIGNS = {"pass": "✓", "fail": "✗", "n/a": "–", "not-testable": "?"}
