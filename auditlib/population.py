@@ -38,6 +38,11 @@ _LISTS = ("grantee", "entitlement")
 COLUMNS = ["item", *_BASE.split(", "), *_LISTS, *_TEXTS, *_TIMES, "uses", "emergency", "decision"]
 
 
+_TYPES = {"sequence": "int64", "row": "int64", "uses": "float64", "emergency": "bool"} | dict.fromkeys(
+    ("occurred_at", "recorded_at", *_TIMES), "datetime64[us, UTC]"
+)  # of the columns that hold no texts
+
+
 class Population(msgspec.Struct, frozen=True):
     """What was drawn, and how: the items, and the numbers an auditor asks for about them."""
 
@@ -114,7 +119,8 @@ def draw(
         seals = [seal for seal in selection.seals if alike.may_hold(seal)]
         if seals:  # most of a catalogue's actions never occur in a trail
             parts.append(_items(trail, seals, alike, entry, entitlement))
-    items = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+    nothing = pd.DataFrame({name: pd.Series([], dtype=_TYPES.get(name, "str")) for name in COLUMNS})
+    items = pd.concat(parts, ignore_index=True) if parts else nothing
     items = items.sort_values(["sequence", "row", "n"], kind="stable", ignore_index=True) if parts else items
     return Population(
         kind=kind,
