@@ -38,8 +38,9 @@ fix: $(VENV)/.ready ## repair what ruff can repair
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-samples: $(VENV)/.ready ## make the sample vault again
+samples: $(VENV)/.ready ## make the sample vault again, and what docs/format.md shows of it
 	$(BIN)/python data-samples/generate.py
+	$(BIN)/python data-samples/refresh_docs.py
 
 notebooks: export AUDITLIB_VAULT := $(CURDIR)/$(SAMPLE)
 notebooks: export AUDITLIB_KEY := $(CURDIR)/$(KEY)

@@ -1,10 +1,11 @@
 """Make the sample trail: Acme, 2026-01-01 to 2026-07-01 UTC. Run it; the same seed gives the same bytes.
 
-    python data-samples/generate.py     writes data-samples/planted.json and data-samples/vault/
+    python data-samples/generate.py     writes data-samples/planted.json, data-samples/lists/ and data-samples/vault/
 
 `acme/` is the company: clock (calendar), people, trail (what records), traffic (ordinary days), cases and grants
-(who was given which role, on whose word) and incidents. planted.json says what an auditor should find: written
-down as it is planted and never worked out by auditlib, so that auditlib can be held against it.
+(who was given which role, on whose word), incidents; staff (joiners, movers, leavers), conduct (approvers), changes
+(releases), reviews, holdings (who holds what), lists (what other systems export). planted.json says what an auditor
+should find: written down as it is planted and never worked out by auditlib, so that auditlib can be held against it.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # `acme`, also when this file is loaded by its path
 
-from acme import incidents, traffic
-from acme.cases import EMERGENCY_HOURS, WINDOW
-from acme.clock import SINCE, UNTIL, text
+from acme import conduct, grants, holdings, incidents, lists, reviews, staff, traffic
+from acme.cases import EMERGENCY_HOURS, WINDOW, desk_cases
+from acme.changes import Changes
+from acme.clock import HOUR, SINCE, UNTIL, text
 from acme.grants import Desk
-from acme.people import APPROVER_ROLES
+from acme.people import APPROVER_ROLES, LEFT
 from acme.trail import SEED, Trail
 
 import auditlib
@@ -40,22 +42,24 @@ from auditlib.vault import open_vault
 
 HERE = Path(__file__).parent
 ORIGIN = "acme.example/audit"
+SECOND_DESK = 1001  # the number of the first request of the second desk
 SEALING_DELAY = 300 * SECOND  # microseconds from the end of a week to its seal
 
 
 def generate() -> tuple[list[Record], dict[str, Any]]:
     """The whole trail in the order recorded, and what was planted in it."""
-    trail = Trail()
-    desk = Desk(trail)
+    trail, changes = Trail(), Changes()
+    desk = Desk(trail, desk_cases(), "grants")
     desk.play()
+    staff.before_leaving(trail)
     found = incidents.play(trail)
-    traffic.play(trail)
+    traffic.play(trail, changes)
     trail.heartbeats()
+    found |= play_audit(trail, desk, changes, found)
     records = trail.finish()
     approved = incidents.terminated("u_1005", desk.after_leaving, "approved an admin grant after leaving")
     found["terminated_active"].append(approved)
     planted = {
-        **desk.planted(),
         **found,
         **trail.pipeline(),
         "policy": {"approver_roles": APPROVER_ROLES, "emergency_hours": EMERGENCY_HOURS},
@@ -72,6 +76,49 @@ def generate() -> tuple[list[Record], dict[str, Any]]:
         "window": {"since": WINDOW[0], "until": WINDOW[1]},
     }
     return records, planted
+
+
+def play_audit(trail: Trail, desk: Desk, changes: Changes, found: dict[str, Any]) -> dict[str, Any]:
+    """What an auditor asks beside the role grants, after everything ordinary: each part draws from its own stream."""
+    trail.part("staff and conduct")
+    second = Desk(trail, [*staff.cases(), *conduct.cases()], "second desk", first=SECOND_DESK)
+    second.play()
+    staff.after_leaving(trail)
+    redefined = conduct.redefine(trail, second)
+    trail.part("changes")
+    released = changes.play(trail)
+    trail.part("reviews")
+    glass = reviews.break_glass(trail, found["break_glass"])
+    unidentified = reviews.unidentified(trail)
+    holdings.last_seen(trail)
+    reviewed = reviews.play(trail)
+    trail.part("holdings")
+    desks = [desk, second]
+    return {
+        **grants.planted(desk.admin + second.admin, desk.others + second.others),
+        "access_reviews": reviewed,
+        "admin_grants_that_did_not_happen": desk.not_granted + second.not_granted,
+        "approver_conduct": conduct.planted(desks),
+        "break_glass_uses": glass,
+        "changes": released,
+        "holdings": holdings.play(trail),
+        "privileged_without_identity": [unidentified],
+        "provisioning": staff.provisioning(trail, desks),
+        "removals": removals(trail, desk, found),
+        "roles_redefined": [redefined],
+        "tickets": lists.tickets(desks),
+    }
+
+
+def removals(trail: Trail, desk: Desk, found: dict[str, Any]) -> dict[str, Any]:
+    """What the leavers held on their last day, when it was removed, and what they did afterwards."""
+    held = {
+        user: {role for subject, role in holdings.held_at(trail, left - 2 * HOUR) if subject == user}
+        for user, left in LEFT.items()
+    }
+    active = {line["actor"]: [event["event_id"] for event in line["events"]] for line in found["terminated_active"]}
+    active["u_1005"] = [event.event_id for event in desk.after_leaving]
+    return staff.removals(trail, held, active)
 
 
 def planted_text(planted: dict[str, Any]) -> str:
@@ -116,9 +163,13 @@ def _week_end(micros: int) -> int:
 
 
 def main() -> None:
-    """Write planted.json, say what there is, seal."""
+    """Write planted.json and the lists, say what there is, seal."""
     records, planted = generate()
     (HERE / "planted.json").write_text(planted_text(planted), encoding="utf-8", newline="\n")
+    shutil.rmtree(HERE / "lists", ignore_errors=True)
+    (HERE / "lists").mkdir()
+    for name, content in lists.files(records, planted).items():
+        (HERE / "lists" / name).write_text(content, encoding="utf-8", newline="\n")
     print(f"{len(records):,} events")
     for source, count in sorted(Counter(source_name(record.receipt.source) for record in records).items()):
         print(f"  {source:<20}{count:>8,}")

@@ -135,9 +135,9 @@ def test_nothing_of_the_machine_stands_in_it(files: Mapping[str, bytes]) -> None
 def test_the_answer_in_the_packet_is_what_was_planted(files: Mapping[str, bytes]) -> None:
     """packet.json counts what the generator planted."""
     told = json.loads(files["data/packet.json"])
-    wrong = [grant for grant in planted()["admin_grants"] if grant["verdict"] != "pass"]
+    wrong = [grant for grant in planted()["admin_grants"] if grant["verdict"] not in ("pass", "not-testable")]
     assert (told["population"]["items"], told["exceptions"]) == (len(planted()["admin_grants"]), len(wrong))
-    assert len(wrong) == 18
+    assert len(wrong) == 19
 
 
 def test_nothing_is_overwritten_or_written_outside(files: Mapping[str, bytes], tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_nothing_is_told_that_was_not_planted(answer: TrailIntegrity) -> None:
         *["silence"] * len(planted()["silence"]["by_source"]),
     ]
     assert len(answer.observations) == len(answer.exceptions) and not answer.errors
-    assert answer.headline.startswith("No gap or alteration was detected in what was recorded: 62,084 events under")
+    assert answer.headline.startswith("No gap or alteration was detected in what was recorded: 62,329 events under")
     quiet = trail_integrity(sample_trail(), since="2026-01-01", until="2026-04-01")
     assert quiet.observations.empty and isinstance(quiet.pipeline, Words)
     assert quiet.answer().rows == set()

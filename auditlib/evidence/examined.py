@@ -21,6 +21,8 @@ from auditlib.evidence.integrity import Integrity, integrity
 from auditlib.evidence.statement import Statement, state
 from auditlib.formats.times import parse_time, to_datetime
 from auditlib.pipeline import SILENCE
+from auditlib.population import COLUMNS, draw
+from auditlib.query import Filter
 from auditlib.sampling import Sample
 from auditlib.trail import Selection, Trail
 
@@ -82,6 +84,15 @@ def judge(items: pd.DataFrame, attributes: dict[str, str], reasons: pd.DataFrame
             verdict[here] = said or name
             reason[here] = reasons.loc[here, name]
     return items.assign(verdict=verdict, reason=reason)
+
+
+def with_further(judged: pd.DataFrame, attributes: dict[str, str], reasons: pd.DataFrame) -> pd.DataFrame:
+    """The judged items; where several attributes fail, the reason tells of each, in the order of the attributes."""
+    fails = judged[list(attributes)] == FAIL
+    told = pd.Series("", judged.index, dtype=object)
+    for name in attributes:
+        told[fails[name]] = told[fails[name]] + " " + reasons.loc[fails[name], name]
+    return judged.assign(reason=judged["reason"].where(fails.sum(axis=1) < 2, told.str.lstrip()))
 
 
 def empty_items(*columns: str) -> pd.DataFrame:
@@ -290,6 +301,28 @@ class Examined:
 def chosen(actions: Sequence[str], selection: Selection) -> dict[str, Any]:
     """How items were drawn: the query, their actions, the batches read; for `Found(**chosen(...))`."""
     return {"actions": tuple(actions), "query": selection.filter.describe(), "read": len(selection.seals)}
+
+
+def drawn(trail: Trail, kinds: Sequence[str], period: Period) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The items of several kinds (see `population.draw`) by (sequence, row), and how they were drawn, for `Found`.
+
+    A kind that the catalogue in force does not know adds nothing. Columns and types are the same where there is none.
+    """
+    since, until = (None if moment is None else to_datetime(moment) for moment in (period.since, period.until))
+    populations = [draw(trail, kind, since=since, until=until) for kind in sorted(set(kinds))]
+    frames = [population.items for population in populations if len(population.items)]
+    items = pd.concat(frames, ignore_index=True) if frames else _nothing_drawn()
+    actions = tuple(sorted(action for population in populations for action in population.actions))
+    asked = Filter(actions=actions, outcomes=("success",), since=period.since, until=period.until)
+    items = items.sort_values(["sequence", "row"], kind="stable", ignore_index=True)
+    return items, chosen(actions, Selection(trail, asked))
+
+
+def _nothing_drawn() -> pd.DataFrame:
+    empty = empty_items(*(name for name in COLUMNS if name not in ("item", *PLACE)))
+    moment, number = "datetime64[us, UTC]", "int64"
+    types: Any = {"emergency": "bool", "uses": "Int64", "sequence": number, "row": number}
+    return empty.astype(types | dict.fromkeys(("valid_from", "valid_until"), moment))[COLUMNS]
 
 
 def _with_events(items: pd.DataFrame) -> pd.DataFrame:

@@ -37,6 +37,7 @@ class Case:
     requester: str = ""  # else the grantee
     decided: float | None = -2
     decision: str = "approve"
+    decided_at: str = ""  # exactly, instead of `decided`
     approver: str = ""  # else the approvers in turn
     subjects: tuple[str, ...] = ()  # else the grantee
     entitlements: tuple[str, ...] = ()  # else the roles
@@ -47,6 +48,7 @@ class Case:
     revoked: float | None = 72  # moved to a working day, unless the access was bound in time
     label: str = ""
     under: str = ""  # granted on the request that has this label
+    group: str = ""  # granted by adding the grantee to this group, which confers the role
 
     @property
     def at(self) -> int:
@@ -133,6 +135,11 @@ ORDINARY_EXCEPTIONS: dict[int, dict[str, Any]] = {  # the how manieth ordinary g
          "roles": ("deployer",)},
     71: {"verdict": "approver_authorised", "note": "an engineer approved", "approver": "u_1013"},
 }  # fmt: skip
+
+
+def desk_cases() -> list[Case]:
+    """Everything that the access desk decides."""
+    return [*PLANTED, *in_order(), *ordinary()]
 
 
 def in_order() -> list[Case]:

@@ -5,7 +5,9 @@ u_1002            support manager               u_1025 to u_1031   support
 u_1003            finance manager               u_1032 to u_1036   finance
 u_1004            security lead                 u_1037, u_1038     human resources
 u_1005, u_1043    operations managers           u_1039 to u_1042   sales
-u_1006 to u_1008  operations: they grant roles
+u_1006 to u_1008  operations: they grant roles   u_1044             sales, on leave since January
+
+u_1039 moves from sales to finance on 2026-05-04. u_1143 is a second account of the person behind u_1043.
 """
 
 from __future__ import annotations
@@ -65,6 +67,9 @@ PEOPLE = {
     for team, numbers in TEAMS.items()
     for number in numbers
 }
+ON_LEAVE = "u_1044"  # not in PEOPLE: no working day of hers is in the trail
+ACCOUNTS = {"u_1143": "u_1043"}  # second accounts -> the account by which the person is known
+MOVES = {"u_1039": ("2026-05-04", "finance", "analyst")}  # first day, department and job after a change of job
 ADMINISTRATORS = ["u_1006", "u_1007", "u_1008"]
 APPROVERS = ["u_1001", "u_1004"]
 APPROVER_ROLES = ["manager", "security-lead"]  # the policy: who may approve
@@ -72,3 +77,9 @@ HR_SYNC = "svc_hr-sync"  # tells of joiners and leavers
 BROKER = "svc_access-broker"  # activates grants at a time fixed in advance
 CI = "svc_ci"  # releases
 PAYMENTS = "svc_payments"
+MIGRATION = "svc_migration"  # left over from a migration in 2025; it does nothing any more
+
+
+def person(account: str) -> Person:
+    """Whose account it is."""
+    return PEOPLE[ACCOUNTS.get(account, account)]

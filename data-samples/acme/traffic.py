@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import date
 from random import Random
 
+from acme.changes import Changes
 from acme.clock import DAYS, HOUR, MINUTE, MS, SINCE, UNTIL, at_minute, is_working_day
-from acme.people import CI, HR_SYNC, JOINED, LEFT, PAYMENTS, PEOPLE, Person
+from acme.people import HR_SYNC, JOINED, LEFT, PAYMENTS, PEOPLE, Person
 from acme.trail import Session, Trail, stream
 from auditlib.formats.times import DAY, SECOND
 
@@ -34,13 +35,13 @@ AWAY = 0.1  # share of working days on leave or ill
 WEEKEND = 0.03  # share of free days on which somebody works all the same
 
 
-def play(trail: Trail) -> None:
-    """Everything ordinary, for the whole half year."""
+def play(trail: Trail, changes: Changes) -> None:
+    """Everything ordinary, for the whole half year; `changes` is told of every release."""
     joiners_and_leavers(trail)
     working_days(trail, stream("days"))
     nights_on_call(trail, stream("nights"))
     jobs(trail, stream("jobs"))
-    services(trail, stream("services"))
+    services(trail, stream("services"), changes)
     strangers(trail, stream("strangers"))
 
 
@@ -150,7 +151,7 @@ def jobs(trail: Trail, random: Random) -> None:
             trail.add(source, moment, action, f"system:cron:{job}", target, outcome=outcome)
 
 
-def services(trail: Trail, random: Random) -> None:
+def services(trail: Trail, random: Random, changes: Changes) -> None:
     """Payments ask for permission around the clock; releases leave on working afternoons."""
     for at in range(SINCE, UNTIL, HOUR):
         if random.random() < 0.4:
@@ -162,9 +163,8 @@ def services(trail: Trail, random: Random) -> None:
             continue
         for release in range(random.randrange(3)):
             at = at_minute(day, 13 * 60 + release * 100 + random.randrange(90)) + random.randrange(60_000) * MS
-            context = {"commit": f"{random.getrandbits(28):07x}", "version": f"26.{number}.{release}"}
-            target = f"service:{random.choice(SERVICES)}"
-            trail.add("admin-console", at, "release.deploy", f"service:{CI}", target, context)
+            commit, version = f"{random.getrandbits(28):07x}", f"26.{number}.{release}"
+            changes.release(trail, at, f"service:{random.choice(SERVICES)}", commit, version)
 
 
 def strangers(trail: Trail, random: Random) -> None:

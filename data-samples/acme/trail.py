@@ -11,6 +11,7 @@ What befalls the pipeline itself is here too: an instance replaced, a clock ahea
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from random import Random
@@ -24,6 +25,7 @@ SEED = 20260101
 OFFICE = "203.0.113.10"
 BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's alphabet, as in a ULID
 HEARTBEAT_EVERY = 30 * MINUTE
+SIGN_IN = 4 * MINUTE  # from signing in to what somebody came for
 SOURCES = ["admin-console", "billing-api", "identity"]
 
 REPLACED = parse_time("2026-04-14T09:12:00Z")  # a deployment: billing-api/c0d4 ends, billing-api/e91b begins
@@ -83,9 +85,15 @@ class Trail:
         self.drafts: list[Draft] = []
         self.lost: list[int] = []
         self._random = stream("trail")
+        self._ordinary_days_over = False
         self._days: dict[tuple[str, date], Session] = {}
         self._ids: set[str] = set()
         self._process: dict[str, str] = {}
+
+    def part(self, name: str) -> None:
+        """From here on, a part that is played after the ordinary days: with random numbers of its own."""
+        self._random = stream(f"trail: {name}")
+        self._ordinary_days_over = True
 
     def session(self, user: str, ip: str | None = None) -> Session:
         """A new session of a person, from the office or from home, unless `ip` says otherwise."""
@@ -142,7 +150,11 @@ class Trail:
         return event
 
     def user(self, source: str, at: int, action: str, user: str, target: str, **more: Any) -> Event:
-        """One event by a person, in the session of that day."""
+        """One event by a person, in the session of that day; who had none on an ordinary day signs in first."""
+        if self._ordinary_days_over and not self.works(user, berlin_day(at)):
+            session = self.day(user, at)
+            before, account = at - SIGN_IN, f"user:{user}"
+            self.add("identity", before, "user.login", account, account, {"ip": session.ip}, session=session)
         return self.add(source, at, action, f"user:{user}", target, session=self.day(user, at), **more)
 
     def heartbeats(self) -> None:
@@ -154,10 +166,13 @@ class Trail:
                 target = f"source:{running[turn % len(running)]}"
                 self.add(source, at, "audit.heartbeat", f"system:heartbeat:{source}", target, lane=turn)
 
+    def happened(self) -> Iterator[Draft]:
+        """Every draft but those that fall into the silence."""
+        return (draft for draft in self.drafts if not DOWN_FROM <= draft.at < DOWN_UNTIL)
+
     def finish(self) -> list[Record]:
         """Silence, then number every instance from 1 in the order recorded, then lose what was lost."""
-        happened = (draft for draft in self.drafts if not DOWN_FROM <= draft.at < DOWN_UNTIL)
-        self.drafts = sorted(happened, key=lambda draft: draft.order)
+        self.drafts = sorted(self.happened(), key=lambda draft: draft.order)
         last: dict[str, int] = {}
         kept, records = [], []
         for draft in self.drafts:
