@@ -2,4 +2,5 @@
 
 from auditlib.cli import main
 
-main()
+if __name__ == "__main__":  # not where a process that works for it reads this file again
+    main()

@@ -40,7 +40,7 @@ SCOPE_FORMAT = "auditlib/scope/v1"
 QUIET = DAY  # microseconds without a record before a month is covered in part only (the request list's own rule)
 MAX_SYSTEMS = 500
 COVERED, PARTLY, UNCOVERED, CARVED_OUT = "covered", "partly covered", "uncovered", "carved out"
-COLUMNS = ["system", "owner", "month", "state", "missing", "events"]
+COLUMNS = ["system", "owner", "month", "state", "missing"]
 _SHOWN = 3  # silences named in one cell
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -51,7 +51,7 @@ _CLOCK = "CASE WHEN starts_with(source, 'import:') THEN occurred_at ELSE recorde
 # Two records of one UTC day are never QUIET apart: the first and the last of each day say where the silences are.
 _DAYS = f"""
     , seen AS (SELECT split_part(source, '/', 1) AS name, action, epoch_us({_CLOCK}) AS t FROM batches)
-    SELECT name, action, min(t) AS first, max(t) AS last, count(*) AS events FROM seen
+    SELECT name, action, min(t) AS first, max(t) AS last FROM seen
     WHERE t >= $since AND t < $until AND list_contains($names, name)
     GROUP BY name, action, t // {DAY} ORDER BY ALL"""  # noqa: S608 - constants of this module alone
 
@@ -63,8 +63,8 @@ class System(msgspec.Struct, frozen=True, rename={"since": "from"}):
     owner: Name
     sources: Annotated[tuple[Name, ...], msgspec.Meta(max_length=100)]
     kinds: Annotated[tuple[Name, ...], msgspec.Meta(max_length=100)] = ()
-    since: datetime | date | None = None
-    until: datetime | date | None = None
+    since: date | None = None
+    until: date | None = None
     carve_out: Words | None = None
 
 
@@ -75,11 +75,10 @@ class Scope(msgspec.Struct, frozen=True):
 
 
 class _Heard(msgspec.Struct):
-    """What one source recorded in one month: (first, last) of each day in microseconds, kinds, and how many."""
+    """What one source recorded in one month: (first, last) of each day in microseconds, and its actions."""
 
     days: list[tuple[int, int]] = []
     actions: set[str] = set()
-    events: int = 0
 
 
 Month = tuple[str, int, int]  # 2026-03, since, until
@@ -127,10 +126,8 @@ def scope_sentences(table: pd.DataFrame) -> list[str]:
     """What the table says, in words: the count of each state, then each system that is not covered throughout."""
     states = table["state"].value_counts()
     counted = [f"{int(states[state])} {state}" for state in (COVERED, PARTLY, UNCOVERED, CARVED_OUT) if state in states]
-    told = [
-        f"{many(table['system'].nunique(), 'system')} in scope, {many(len(table), 'system and month', 'systems and months')}"
-        f" in the period: {listed(counted)}."
-    ]
+    systems, months = table["system"].nunique(), many(len(table), "system and month", "systems and months")
+    told = [f"{many(systems, 'system')} in scope, {months} in the period: {listed(counted)}."]
     rest = table[table["state"] != COVERED]
     for (system, state, missing), rows in rest.groupby(["system", "state", "missing"], sort=False):
         told.append(f"{system}: {state} in {listed(rows['month'].tolist())}: {missing}.")
@@ -151,9 +148,8 @@ def _scope(tables: dict[str, Any]) -> Scope:
         for source in system.sources:
             if not NAME.fullmatch(source) or "/" in source:
                 raise MalformedError(f"{source!r} is no source; write what stands before the slash.", where=where)
-        for name, moment in (("from", system.since), ("until", system.until)):
-            if isinstance(moment, datetime) and moment.tzinfo is None:
-                raise MalformedError("a time needs an offset from UTC; a day needs none.", where=f"{where}.{name}")
+        if system.since and system.until and system.since >= system.until:
+            raise MalformedError("it ends before it begins (until is exclusive).", where=where)
     return Scope(systems)
 
 
@@ -161,7 +157,9 @@ def _months(trail: Trail, period: Period) -> Iterator[Month]:
     """The months of the period in its time zone, the first and the last cut to it."""
     zone = zone_of(period.tz)
     first, last = (parse_time(text) for text in trail.recorded)
-    since = min(first, *(parse_time(seal.occurred[0]) for seal in trail.seals)) if period.since is None else period.since
+    since = (
+        min(first, *(parse_time(seal.occurred[0]) for seal in trail.seals)) if period.since is None else period.since
+    )
     until = max(last, since) + 1 if period.until is None else period.until
     local = to_datetime(since).astimezone(zone)
     year, month = local.year, local.month
@@ -176,20 +174,21 @@ def _months(trail: Trail, period: Period) -> Iterator[Month]:
 
 def _recorded(trail: Trail, months: list[Month], names: list[str]) -> Recorded:
     """What these sources recorded, month by month, from the batches whose seals say that they could hold it."""
-    found: Recorded = defaultdict(lambda: _Heard([], set(), 0))
+    found: Recorded = defaultdict(lambda: _Heard([], set()))
     for month, since, until in months:
         seals = [
             seal
             for seal in trail.seals
-            if any(parse_time(low) < until and parse_time(high) >= since for low, high in (seal.recorded, seal.occurred))
+            if any(
+                parse_time(low) < until and parse_time(high) >= since for low, high in (seal.recorded, seal.occurred)
+            )
             and any(source_name(source) in names for source in seal.sources)
         ]
         values: Any = {"since": since, "until": until, "names": names}
-        for name, action, first, last, events in trail.run(seals, _DAYS, values).fetchall():
+        for name, action, first, last in trail.run(seals, _DAYS, values).fetchall():
             heard = found[name, month]
             heard.days.append((int(first), int(last)))
             heard.actions.add(action)
-            heard.events += int(events)
     return found
 
 
@@ -206,7 +205,7 @@ def _rows(trail: Trail, system: System, months: list[Month], recorded: Recorded)
     unseen = [kind for kind in system.kinds if kind not in seen]
     silences = {source: _silences(source, months, recorded) for source in system.sources}
     for name, since, until in months:
-        heard = {source: recorded[source, name] for source in system.sources if (source, name) in recorded}
+        heard = {source for source in system.sources if _heard(recorded.get((source, name)), since, until)}
         missing = []
         for source in system.sources:
             if source not in heard:
@@ -215,7 +214,8 @@ def _rows(trail: Trail, system: System, months: list[Month], recorded: Recorded)
                 continue
             quiet = [(a, b) for a, b in silences[source] if a < until and b > since]
             missing += [
-                f"{source} was silent from {_minute(a)} to {_minute(b)} UTC ({duration(b - a)})" for a, b in quiet[:_SHOWN]
+                f"{source} was silent from {_minute(a)} to {_minute(b)} UTC ({duration(b - a)})"
+                for a, b in quiet[:_SHOWN]
             ]
             missing += [f"and {len(quiet) - _SHOWN} more times"] if len(quiet) > _SHOWN else []
         if heard and unseen:
@@ -229,8 +229,12 @@ def _rows(trail: Trail, system: System, months: list[Month], recorded: Recorded)
             "month": name,
             "state": state,
             "missing": "; ".join(missing),
-            "events": sum(each.events for each in heard.values()),
         }
+
+
+def _heard(recorded: _Heard | None, since: int, until: int) -> bool:
+    """Whether anything was recorded; where a system begins or ends within a month, that part of it counts."""
+    return recorded is not None and any(last >= since and first < until for first, last in recorded.days)
 
 
 def _silences(source: str, months: list[Month], recorded: Recorded) -> list[tuple[int, int]]:
