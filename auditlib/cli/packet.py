@@ -1,4 +1,4 @@
-"""Commands on evidence packets: build, verify, reproduce, diff."""
+"""Commands on evidence packets: build, parameters, verify, reproduce, diff."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from auditlib.cli.common import SHOWN_ROWS, JsonOption, KeysOption, VaultOption,
 from auditlib.errors import MalformedError
 
 if TYPE_CHECKING:
+    from auditlib.attachments import Attached
     from auditlib.packet.diff import Comparison
 
 PacketArgument = Annotated[Path, typer.Argument(help="The packet: a folder or a .zip.")]
 
-app = typer.Typer(no_args_is_help=True, help="Evidence packets: build, verify, reproduce, diff.")
+app = typer.Typer(no_args_is_help=True, help="Evidence packets: build, parameters, verify, reproduce, diff.")
 
 
 @app.command("build")
@@ -25,9 +26,14 @@ def packet_build(
     vault: VaultOption,
     output: Annotated[Path, typer.Option("-o", help="A new folder, or a new .zip.")],
     parameter: Annotated[
-        list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="A parameter of the notebook.")
+        list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="A parameter; `packet parameters` shows them.")
     ] = None,
     redact: Annotated[list[str] | None, typer.Option(help="A field to leave out: context.ip, actor.session.")] = None,
+    attach: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="A list from outside, with FILE.toml beside it: approvals=tickets.csv."),
+    ] = None,
+    attach_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="A flat folder of PDFs, screenshots.")] = None,
     key: KeysOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,7 +45,10 @@ def packet_build(
         raise MalformedError("exists already and is not overwritten.", where=str(output), remedy="Choose another -o.")
     if not as_json and sys.stderr.isatty():
         say(f"running {request} ...")
-    built = build_packet(request, vault, dict(map(pair, parameter or [])), output, keys=key, redact=redact or [])
+    attached = _gathered(attach or [], attach_dir, as_json)
+    built = build_packet(
+        request, vault, _given(parameter or []), output, keys=key, redact=redact or [], attached=attached
+    )
     if as_json:
         from msgspec import to_builtins
 
@@ -56,6 +65,35 @@ def packet_build(
             ("open", page),
         ]
     )
+
+
+@app.command("parameters")
+def packet_parameters(
+    request: Annotated[str, typer.Argument(help="role-grants, or the path of a notebook.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a request's notebook can be asked: each parameter, its type, its default."""
+    from auditlib.packet.notebook import find_notebook
+    from auditlib.packet.parameters import declared
+
+    known = declared(find_notebook(request)).values()
+    if as_json:
+        from msgspec import to_builtins
+
+        rows = [to_builtins(each) | {"example": each.example, "type": each.type_words()} for each in known]
+        show_json({"ok": True, "request": request, "parameters": rows})
+        return
+    from rich.table import Table
+
+    from auditlib.display import OUT, plain
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("name", no_wrap=True)
+    for heading in ("type", "default", "what it means"):
+        table.add_column(heading, overflow="fold")
+    for each in known:
+        table.add_row(*map(plain, (each.name, each.type_words(), each.example, each.help)))
+    OUT.print(table if known else f"{request} takes no parameters.")
 
 
 @app.command("verify")
@@ -139,6 +177,34 @@ def packet_diff(a: PacketArgument, b: PacketArgument, key: KeysOption = None, as
     _end(diff_packets(a, b, load_verifier_keys(key)), as_json)
 
 
+def _given(pairs: list[str]) -> dict[str, str]:
+    """NAME=VALUE, each name once: of two values, neither is what was meant."""
+    given: dict[str, str] = {}
+    for name, value in map(pair, pairs):
+        if name in given:
+            raise MalformedError(f"is given twice, as {given[name][:60]!r} and as {value[:60]!r}.", where=name)
+        given[name] = value
+    return given
+
+
+def _gathered(attach: list[str], folder: Path | None, as_json: bool) -> Attached:
+    """What was attached; of what cannot be, every fault, or the declaration to write, stands on a line of its own."""
+    from auditlib.attachments import gather
+
+    try:
+        return gather({name: Path(file) for name, file in _given(attach).items()}, folder)
+    except MalformedError as error:
+        if as_json:
+            raise
+        from auditlib.display import ERR, plain
+
+        message, *faults = error.message.split("\n")
+        remedy, *template = error.remedy.split("\n")
+        for line in (*faults, *template):
+            ERR.print(plain(line), soft_wrap=True)
+        raise MalformedError(message, where=error.where, remedy=remedy) from None
+
+
 def _end(comparison: Comparison, as_json: bool) -> None:
     if as_json:
         show_json(comparison.as_json())
@@ -174,7 +240,7 @@ def _show_exceptions(rows: list[dict[str, Any]]) -> None:
     for heading in ("occurred", *(headings[name] for name in names)):
         table.add_column(heading, overflow="fold")
     for row in rows[:SHOWN_ROWS]:
-        occurred = f"{row['occurred_at']:%Y-%m-%d %H:%M}"
+        occurred = "" if row["occurred_at"] is None else f"{row['occurred_at']:%Y-%m-%d %H:%M}"
         table.add_row(occurred, *(plain(row[name]) for name in names))
     OUT.print(table)
     if len(rows) > SHOWN_ROWS:

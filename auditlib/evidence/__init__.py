@@ -3,6 +3,7 @@
     from auditlib import evidence
 
     trail = evidence.open(at=at)                       # the vault comes from AUDITLIB_VAULT, the key from AUDITLIB_KEY
+    tickets = evidence.attached("approvals")           # from AUDITLIB_ATTACHMENTS; None where nothing was attached
     answer = evidence.role_grants(trail, since="2026-03-01", until="2026-06-01", entitlement="admin")
     answer.exceptions
 
@@ -15,8 +16,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from auditlib.attachments import attached
 from auditlib.errors import MalformedError, MismatchError
+from auditlib.evidence.access_provisioning import access_provisioning
+from auditlib.evidence.access_removals import access_removals
 from auditlib.evidence.answer import Answer
+from auditlib.evidence.approver_conduct import ApproverConduct, approver_conduct
+from auditlib.evidence.change_management import change_management
 from auditlib.evidence.pipeline_health import PipelineHealth, pipeline_health
 from auditlib.evidence.role_grants import RoleGrants, role_grants
 from auditlib.evidence.trail_integrity import TrailIntegrity, trail_integrity
@@ -28,9 +34,15 @@ from auditlib.vault import open_vault
 
 __all__ = [
     "Answer",
+    "ApproverConduct",
     "PipelineHealth",
     "RoleGrants",
     "TrailIntegrity",
+    "access_provisioning",
+    "access_removals",
+    "approver_conduct",
+    "attached",
+    "change_management",
     "open",
     "pipeline_health",
     "role_grants",

@@ -19,13 +19,15 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from auditlib.attachments import NOTHING, PLACE, Attached, pass_on
 from auditlib.errors import MismatchError
 from auditlib.evidence.answer import ANSWER_FILE, TABLES
 from auditlib.formats.canonical import canonical, parse_json
 from auditlib.formats.times import parse_time, to_datetime
 from auditlib.keyfiles import load_verifier_keys
 from auditlib.packet.bag import TAGMANIFEST, bag_files, bag_info, write_bag
-from auditlib.packet.notebook import Executed, execute, find_notebook, read_parameters
+from auditlib.packet.notebook import Executed, execute, find_notebook
+from auditlib.packet.parameters import check_together, declared, read, with_defaults
 from auditlib.packet.pdf import render_pdf
 from auditlib.packet.prove import Proof, build_proof
 from auditlib.packet.redaction import Cut, check_fields, check_leaks
@@ -55,23 +57,33 @@ class Built(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What was asked of a notebook: its parameters (typed), and the fields to leave out."""
+    """What was asked of a notebook: its parameters (typed), the fields to leave out, what comes from outside."""
 
     parameters: dict[str, Any]
     redact: tuple[str, ...] = ()
+    attached: Attached = NOTHING
 
 
 def build_packet(
-    request: str, vault: str, given: Mapping[str, str], out: Path, *, keys: Keys = None, redact: Sequence[str] = ()
+    request: str,
+    vault: str,
+    given: Mapping[str, str],
+    out: Path,
+    *,
+    keys: Keys = None,
+    redact: Sequence[str] = (),
+    attached: Attached = NOTHING,
 ) -> Built:
     """Answer a request with a packet at `out` (a new folder or .zip).
 
     `given` are the notebook's parameters as texts; without `at` the newest checkpoint is taken and written into the
-    packet. `redact` names fields to leave out. Raises MalformedError for the user's mistakes, MismatchError where the
-    trail has a fault; then nothing is written.
+    packet. `redact` names fields to leave out; `attached` is evidence from outside the trail. Raises MalformedError
+    for the user's mistakes, MismatchError where the trail has a fault; then nothing is written.
     """
     notebook = find_notebook(request)
-    asked = Asked(read_parameters(notebook, given), tuple(redact))
+    known = declared(notebook)
+    asked = Asked(read(known, given), tuple(redact), attached)
+    check_together(with_defaults(known, asked.parameters))
     with open_trail(vault, keys=load_verifier_keys(keys), at=asked.parameters.get("at")) as trail:
         return make_packet(trail, vault, notebook, asked, out)
 
@@ -83,11 +95,21 @@ def make_packet(trail: Trail, vault: str, notebook: Path, asked: Asked, out: Pat
     environment = {"AUDITLIB_VAULT": vault if "://" in vault else str(Path(vault).resolve())}
     environment["AUDITLIB_KEY"] = "\n".join(map(str, trail.history.given))
     with tempfile.TemporaryDirectory() as scratch:
+        pass_on(asked.attached.lists, Path(scratch) / "attached")
+        environment[PLACE] = f"{scratch}/attached"
         executed = execute(notebook, parameters, environment, Path(scratch))
-        return _pack(trail, executed, parameters, cut, Path(scratch), out)
+        return _pack(trail, executed, parameters, cut, Path(scratch), out, asked.attached)
 
 
-def _pack(trail: Trail, executed: Executed, parameters: dict[str, Any], cut: Cut, scratch: Path, out: Path) -> Built:
+def _pack(
+    trail: Trail,
+    executed: Executed,
+    parameters: dict[str, Any],
+    cut: Cut,
+    scratch: Path,
+    out: Path,
+    attached: Attached = NOTHING,
+) -> Built:
     answer_path = scratch / ANSWER_FILE
     if not answer_path.is_file():
         raise MismatchError(
@@ -101,15 +123,16 @@ def _pack(trail: Trail, executed: Executed, parameters: dict[str, Any], cut: Cut
     )
     shown = (None, None) if answer["every_seal"] else (since, until)
     proof = build_proof(trail, [(sequence, row) for sequence, row in answer["rows"]], *shown, cut)
-    payload = _payload(trail, executed, proof, scratch)
+    payload = _payload(trail, executed, proof, scratch) | attached.payload()
     redacted = {"fields": list(cut.fields), "lines": proof.redacted} if cut.fields else None
-    facts = _packet(trail, executed, parameters, answer, proof) | {"redacted": redacted}
+    facts = _packet(trail, executed, parameters, answer, proof) | {"redacted": redacted} | attached.stated()
     payload["evidence.xlsx"] = workbook(facts, _tables(payload), to_datetime(parse_time(trail.seals[-1].sealed_at)))
     hashes = {name: sha256(data).hexdigest() for name, data in sorted(payload.items())}
     packet = canonical(facts | {"files": hashes})
     payload["packet.json"] = packet
     shape = answer["page"] or answer["listing"]
-    shown_as = (parse_json(packet), sha256(packet).hexdigest(), payload, answer["figures"], shape)
+    told = parse_json(packet) | {"responses": attached.responses()}  # for the reports: packet.json has but their hash
+    shown_as = (told, sha256(packet).hexdigest(), payload, answer["figures"], shape)
     payload["report.html"], payload["report.pdf"] = render_report(*shown_as), render_pdf(*shown_as)
     check_leaks(cut, payload)
     files = bag_files(payload, bag_info(parse_json(packet), sha256(packet).hexdigest()))
@@ -199,7 +222,7 @@ def _tables(payload: Mapping[str, bytes]) -> dict[str, pa.Table]:
     return {
         name.removeprefix("tables/").removesuffix(".parquet"): pq.read_table(io.BytesIO(data))
         for name, data in payload.items()
-        if name.endswith(".parquet")
+        if name.startswith("tables/") and name.endswith(".parquet")
     }
 
 

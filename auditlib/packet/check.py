@@ -38,6 +38,7 @@ from auditlib.packet.transmittal import Checked, Transmittal, check_transmittal
 
 PACKET_FORMAT = "auditlib/packet/v1"
 REPORTS = ("report.html", "report.pdf", "packet.json")  # under data/, but not among packet.json's own hashes
+ATTACHMENTS = "attachments/"  # under data/
 PROOF_FILES = ("checkpoint", "inclusion.jsonl", "seals-proof.json", "seals.jsonl")
 MAX_PACKET_JSON_BYTES = 16 * 1024 * 1024  # bytes; 10,000 files and as many seals take 1.2 MB
 MAX_LINES = 2_000_000  # lines of events.jsonl and of a proof
@@ -54,6 +55,20 @@ PACKET_CHECKS = {
 
 # What a value of another shape than expected raises where it is used.
 _STRANGE = (TypeError, ValueError, AttributeError, LookupError, RecursionError, msgspec.MsgspecError)
+
+
+class _Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A list from outside, as packet.json states it."""
+
+    name: str
+    system: str
+    query: str
+    exporter: str
+    exported_at: str
+    time_zone: str
+    rows: int
+    sha256: str
+    declaration_sha256: str
 
 
 class PacketReport(msgspec.Struct, frozen=True):
@@ -182,6 +197,7 @@ class _Check:
             if not expected <= told or len(told) != len(expected) + 2:  # Payload-Oxum, and the end
                 message = "bag-info.txt says something else than packet.json."
                 self._find(1, INFO, message, sorted(expected - told), sorted(told - expected))
+            self._attachments(packet)
         return packet
 
     def _hashes(self, stated: Any) -> None:
@@ -194,6 +210,25 @@ class _Check:
             if expected is None or expected != found:
                 message = "the file is not the one that packet.json names."
                 self._find(2, f"data/{name}", message, expected or "no such file", found or "no such file")
+
+    def _attachments(self, packet: dict[str, Any]) -> None:
+        """Check 2: what came from outside the trail is what packet.json lists, whole, and nothing else."""
+        lists = msgspec.convert(packet.get("attachments", []), list[_Listed])
+        files = msgspec.convert(packet.get("attached_files", {}), dict[str, str])
+        stated = [(f"{ATTACHMENTS}files/{name}", digest) for name, digest in files.items()]
+        for one in lists:
+            name = f"{ATTACHMENTS}{one.name}.csv"
+            stated += [(name, one.sha256), (f"{name}.toml", one.declaration_sha256)]
+            with self._noting(2, f"data/{name}"):
+                found = len(read_table(self.bag.read(f"data/{name}")))
+                if found != one.rows:
+                    message = "there are not as many rows as packet.json states."
+                    self._find(2, f"data/{name}", message, one.rows, found)
+        here = [(name, digest) for name, digest in packet["files"].items() if name.startswith(ATTACHMENTS)]
+        if sorted(stated) != sorted(here):
+            message = "the attachments are not those that packet.json lists."
+            expected, found_here = sorted(set(stated) - set(here)), sorted(set(here) - set(stated))
+            self._find(2, f"data/{ATTACHMENTS}", message, expected, found_here)
 
     def _catalogs(self, stated: dict[str, Any]) -> None:
         named = {f"data/catalogs/{digest}.toml" for digest in (stated["answered"], *stated["in_force"]) if digest}
@@ -343,6 +378,11 @@ class _Check:
             "verdicts, entitlements, reasons and the sentences of packet.json are not worked out again here; "
             "whoever can read the vault builds the packet again and compares"
         )
+        if packet.get("attachments") or packet.get("attached_files"):
+            yield (
+                "attachments are evidence from outside the trail: they are checked by their hashes and numbers of rows "
+                "only, and what they say rests on whoever exported them"
+            )
         if self.redacted:
             yield (
                 f"{len(self.redacted):,} of {len(self.lines):,} records lack fields that were left out (packet.json "

@@ -1,4 +1,4 @@
-"""Notebooks: find, parameterize, execute, and make the executed copy the same every time."""
+"""Notebooks: find, put values in, execute, and make the executed copy the same every time."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from auditlib.errors import AuditlibError, MalformedError, UnavailableError
 from auditlib.evidence.answer import HANDOVER
 from auditlib.formats.canonical import canonical
 
+INJECTED = "injected-parameters"  # papermill's tag of the cell that holds the values
 _PLACES = (Path(__file__).parent.parent / "notebooks", Path(__file__).parent.parent.parent / "notebooks")
 _KERNEL = "python3"
 _KEPT = ("tags",)  # of a cell's metadata; the rest says when and how long
@@ -52,26 +53,6 @@ def request_names() -> list[str]:
     return sorted({path.stem for place in _PLACES for path in place.glob("*.ipynb")})
 
 
-def read_parameters(notebook: Path, given: Mapping[str, str]) -> dict[str, Any]:
-    """`NAME=VALUE` texts -> values of the types that the notebook's own defaults have; values never become code.
-
-    MalformedError for a name the notebook does not declare (with the closest that it does), a value that does not
-    fit, or a file that is no notebook.
-    """
-    try:
-        declared = papermill.inspect_notebook(str(notebook))
-    except (ValueError, TypeError, KeyError, AttributeError, nbformat.ValidationError) as error:
-        raise MalformedError(f"is no notebook: {str(error).partition(chr(10))[0][:200]}", where=str(notebook)) from None
-    values: dict[str, Any] = {}
-    for name, text in given.items():
-        if name not in declared:
-            near = get_close_matches(name, declared, n=1)
-            hint = f"Did you mean {near[0]!r}? " if near else ""
-            raise MalformedError(f"the notebook has no parameter {name!r}. {hint}It takes {', '.join(declared)}.")
-        values[name] = _value(name, text, declared[name]["default"])
-    return values
-
-
 def execute(notebook: Path, parameters: Mapping[str, Any], environment: Mapping[str, str], handover: Path) -> Executed:
     """Run a notebook in a kernel of its own; what it submits lands in `handover`.
 
@@ -94,9 +75,8 @@ def execute(notebook: Path, parameters: Mapping[str, Any], environment: Mapping[
 def _run(notebook: Path, parameters: Mapping[str, Any], code: str, folder: str) -> Executed:
     try:
         executed = papermill.execute_notebook(
-            str(notebook),
+            _with_values(notebook, parameters),
             None,
-            parameters=dict(parameters),
             kernel_name=_KERNEL,
             progress_bar=False,
             log_output=False,
@@ -109,6 +89,32 @@ def _run(notebook: Path, parameters: Mapping[str, Any], code: str, folder: str) 
     except (RuntimeError, OSError) as error:  # the kernel did not start, or died
         raise UnavailableError(f"the notebook could not be run ({error}).", where=notebook.name) from None
     return Executed(notebook.stem, code, clean(executed))
+
+
+def _with_values(notebook: Path, parameters: Mapping[str, Any]) -> Any:
+    """The notebook with a cell that sets the values, after the one that declares them, or as the first.
+
+    Papermill would write them in the order given, and format the cell with `black` where that happens to be installed.
+    """
+    plain = nbformat.v4.upgrade(nbformat.read(notebook, as_version=4))  # type: ignore[no-untyped-call]
+    tags = [cell.metadata.get("tags", ()) for cell in plain.cells]
+    if any(INJECTED in own for own in tags):
+        message = f"it was run before, with values of its own in a cell tagged {INJECTED}."
+        raise MalformedError(message, where=str(notebook), remedy="Remove that cell, or give the notebook without it.")
+    if parameters:
+        lines = [f"{name} = {_literal(name, parameters[name])}\n" for name in sorted(parameters)]
+        cell = nbformat.v4.new_code_cell("# Parameters\n" + "".join(lines), metadata={"tags": [INJECTED]})  # type: ignore[no-untyped-call]
+        plain.cells.insert(next((n for n, own in enumerate(tags, 1) if "parameters" in own), 0), cell)
+    return plain
+
+
+def _literal(name: str, value: Any) -> str:
+    """A value as Python writes it, in ASCII: whatever it holds, it stays one value on one line."""
+    if isinstance(value, list):
+        return f"[{', '.join(_literal(name, item) for item in value)}]"
+    if value is None or type(value) in (bool, int, float, str):
+        return ascii(value)
+    raise MalformedError(f"a {type(value).__name__} is no value of a parameter.", where=name)
 
 
 def code_hash(notebook: Path) -> str:
@@ -139,24 +145,6 @@ def clean(notebook: Any) -> bytes:
     }
     text: str = nbformat.writes(notebook, version=nbformat.NO_CONVERT)  # type: ignore[no-untyped-call]
     return text.encode() + b"\n"
-
-
-def _value(name: str, text: str, default: str) -> Any:
-    """A text -> the type of the default as papermill shows it (Python source): true or false, number, list, or text."""
-    if default.startswith(("[", "(")):
-        return [] if text.lower() == "none" else [part for part in text.split(",") if part]
-    if default in ("True", "False"):
-        if text.lower() not in ("true", "false"):
-            raise MalformedError(f"{text!r} is neither true nor false.", where=name)
-        return text.lower() == "true"
-    if text == "" or text.lower() == "none":
-        return None
-    try:
-        if default.lstrip("-").isdigit() or (default == "None" and name == "at"):
-            return int(text)
-    except ValueError:
-        raise MalformedError(f"{text!r} is no whole number.", where=name) from None
-    return text
 
 
 def _own_error(error: PapermillExecutionError) -> AuditlibError:

@@ -243,6 +243,7 @@ def _last_sections(packet: Mapping[str, Any], *, checks: bool) -> list[dict[str,
     ]
     software = ", ".join(f"{name} {version}" for name, version in sorted(packet["software"].items()))
     return [
+        *_outside(packet),
         _tabled("Integrity of the trail", "", rows, shown, "") | {"pairs": pairs},
         _section(
             "Check it yourself",
@@ -258,6 +259,30 @@ def _last_sections(packet: Mapping[str, Any], *, checks: bool) -> list[dict[str,
             "This document states facts and potential exceptions; it gives no opinion.",
         ),
     ]
+
+
+def _outside(packet: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was attached, as it was declared; management's responses, which decide nothing."""
+    lists, files = packet.get("attachments", []), packet.get("attached_files", {})
+    if not lists and not files:
+        return []
+    told = [
+        f"{one['name']}: {many(one['rows'], 'row')} of {one['system']} ({one['query']}), exported by "
+        f"{one['exporter']} at {one['exported_at']}. SHA-256 {one['sha256']}"
+        for one in lists
+    ]
+    sections = [
+        _section(
+            "Evidence from outside the trail (unsealed)",
+            sentences=["None of this was sealed when it happened: what it says rests on whoever exported it."],
+            bullets=[*told, *(f"{name}: SHA-256 {digest}" for name, digest in sorted(files.items()))],
+        )
+    ]
+    responses = packet.get("responses", [])
+    if responses:
+        shown = tuple((name, name.replace("_", " ").capitalize(), "text") for name in responses[0])
+        sections.append(_tabled("Management response, untested", "", responses[:MAX_ROWS], shown, ""))
+    return sections
 
 
 def _facts(packet: Mapping[str, Any], evidence_digest: str) -> list[tuple[str, str, bool]]:

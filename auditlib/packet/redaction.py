@@ -96,7 +96,7 @@ def _scalars(value: Any) -> Iterator[str]:
 
 
 def _texts(name: str, data: bytes) -> Iterator[str]:
-    if name.endswith(".parquet"):
+    if name.startswith("tables/") and name.endswith(".parquet"):
         table = pq.read_table(io.BytesIO(data))
         for column in table.columns:
             yield "\n".join(map(str, column.to_pylist()))

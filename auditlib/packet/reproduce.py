@@ -6,7 +6,7 @@ A packet is hostile, and its notebook is code. In order:
 
     1  the packet checks; a packet with faults is not made again, unless its faults are taken into account
     2  the notebook's hash is that of packet.json; one of this library's own runs from here, not from the packet;
-       another runs only where the caller permits it, told whose word it is
+       another runs only where the caller permits it, told whose word it is; what was attached has its hashes too
     3  the vault's checkpoint of that size has the packet's root: the same history
     4  the packet is made again, in a folder of its own, and compared
 """
@@ -17,13 +17,16 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import nbformat
-import papermill
 
+from auditlib.attachments import FILES, FOLDER, Attached, Attachment, parse
+from auditlib.attachments.declaration import check_name
+from auditlib.attachments.files import check_file_name
 from auditlib.errors import MalformedError, MismatchError
 from auditlib.findings import Finding
 from auditlib.formats.checkpoint import Checkpoint
@@ -32,16 +35,16 @@ from auditlib.packet.bag import Bag, open_bag
 from auditlib.packet.build import Asked, make_packet
 from auditlib.packet.check import check_packet
 from auditlib.packet.diff import MAX_NOTEBOOK_BYTES, NOTEBOOK, PACKET, Comparison, compare
-from auditlib.packet.notebook import code_hash, find_notebook, request_names
+from auditlib.packet.notebook import INJECTED, code_hash, find_notebook, request_names
+from auditlib.packet.parameters import declared, read_typed
 from auditlib.trail import Keys, Trail
 from auditlib.trail import open as open_trail
 
 MIN_PREFIX = 16  # hex digits: 64 bits, more than anyone finds a second notebook for
-_INJECTED = "injected-parameters"  # papermill's tag of the cell that it adds
-_NAME = re.compile(r"^([A-Za-z_]\w*) = ", re.MULTILINE)  # an assignment as papermill writes it
-_FILE = re.compile(r"\w[\w. -]{0,99}")  # no path; no braces, which papermill would fill in
+_NAME = re.compile(r"^([A-Za-z_]\w*) = ", re.MULTILINE)  # an assignment as `notebook` writes it
+_FILE = re.compile(r"\w[\w. -]{0,99}")  # no path
 _STEERING = {"raises-exception", "skip-execution"}  # nbclient obeys these tags, and no hash covers them (decision 9)
-# What nbformat and papermill raise for what is no notebook.
+# What nbformat raises for what is no notebook.
 _NO_NOTEBOOK = (ValueError, TypeError, LookupError, AttributeError, RecursionError, nbformat.ValidationError)
 
 
@@ -91,7 +94,7 @@ def reproduce_packet(
         raise MalformedError(f"a packet of {len(report.checkpoints)} checkpoints is not made again.", where=str(path))
     with tempfile.TemporaryDirectory() as scratch, open_bag(path) as then:
         notebook, names = _notebook(then, report.packet, Path(scratch), permit, str(path))
-        asked = _asked(report.packet, names, notebook)
+        asked = msgspec.structs.replace(_asked(report.packet, names, notebook), attached=_attached(then, report.packet))
         made = Path(scratch) / "made" if out is None else out
         with _same_history(vault, trusted, report.checkpoints[0]) as trail:
             make_packet(trail, vault, notebook, asked, made)
@@ -168,7 +171,7 @@ def _without_parameters(data: bytes, file: Path) -> tuple[list[str], list[str]]:
             | ({"execution_count": None, "outputs": []} if cell.cell_type == "code" else {})
             | ({"attachments": cell.attachments} if "attachments" in cell else {})
             for number, (cell, own) in enumerate(zip(cells, tags, strict=True))
-            if _INJECTED not in own
+            if INJECTED not in own
         ]
         metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
         plain = nbformat.from_dict(  # type: ignore[no-untyped-call]
@@ -178,7 +181,7 @@ def _without_parameters(data: bytes, file: Path) -> tuple[list[str], list[str]]:
         nbformat.write(plain, file)  # type: ignore[no-untyped-call]
     except _NO_NOTEBOOK as error:
         raise MalformedError(f"is no notebook: {str(error).partition(chr(10))[0][:200]}", where=NOTEBOOK) from None
-    injected = [cell.source for cell, own in zip(cells, tags, strict=True) if _INJECTED in own]
+    injected = [cell.source for cell, own in zip(cells, tags, strict=True) if INJECTED in own]
     names = [name for source in injected for name in _NAME.findall(source)]
     return names, sorted(_STEERING.intersection(*[set().union(*tags)]))
 
@@ -186,8 +189,8 @@ def _without_parameters(data: bytes, file: Path) -> tuple[list[str], list[str]]:
 def _asked(packet: dict[str, Any], names: Sequence[str], notebook: Path) -> Asked:
     """What was asked: the values are packet.json's; a name that the notebook does not declare never becomes code."""
     stated = packet.get("parameters")
-    declared = papermill.inspect_notebook(str(notebook))
-    unknown = [name for name in names if name not in declared or not isinstance(stated, dict) or name not in stated]
+    known = declared(notebook)
+    unknown = [name for name in names if name not in known or not isinstance(stated, dict) or name not in stated]
     if unknown or not isinstance(stated, dict):
         message = "a parameter is not declared by the notebook, or packet.json does not state it:"
         raise MalformedError(f"{message} {', '.join(unknown[:5])}.", where=NOTEBOOK)
@@ -195,7 +198,31 @@ def _asked(packet: dict[str, Any], names: Sequence[str], notebook: Path) -> Aske
     fields = redacted.get("fields") if isinstance(redacted, dict) else []
     if not isinstance(fields, list):
         raise MalformedError("packet.json does not name the fields that were left out.", where=PACKET)
-    return Asked({name: stated[name] for name in names}, tuple(map(str, fields)))
+    return Asked(read_typed(known, {name: stated[name] for name in names}), tuple(map(str, fields)))
+
+
+def _attached(bag: Bag, packet: dict[str, Any]) -> Attached:
+    """The packet's own evidence from outside, with the hashes that packet.json states: no fault lets others in."""
+    lists: list[Attachment] = []
+    files: dict[str, bytes] = {}
+    try:
+        for one in packet.get("attachments", []):
+            place = f"data/{FOLDER}{check_name(str(one['name']))}.csv"
+            data = _stated(bag, place, one["sha256"])
+            lists.append(parse(one["name"], data, _stated(bag, f"{place}.toml", one["declaration_sha256"])))
+        for name, digest in packet.get("attached_files", {}).items():
+            files[name] = _stated(bag, f"data/{FILES}{check_file_name(name)}", digest)
+    except (TypeError, LookupError, AttributeError):
+        raise MalformedError("packet.json does not list what was attached as it must.", where=PACKET) from None
+    return Attached(tuple(lists), files)
+
+
+def _stated(bag: Bag, name: str, digest: object) -> bytes:
+    data = bag.read(name)
+    if sha256(data).hexdigest() != digest:
+        message = "this is not what was attached; nothing was run."
+        raise MismatchError(message, where=name, expected=digest, found=sha256(data).hexdigest())
+    return data
 
 
 # --- the vault ---------------------------------------------------------------------------------------------------

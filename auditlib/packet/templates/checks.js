@@ -375,6 +375,7 @@ class Checker {
       if (!expected.every((line) => told.includes(line)) || new Set(told).size !== new Set(expected).size + 2) {
         this.fault(1, "bag-info.txt", "it says something else than packet.json.");
       }
+      await this.checkAttachments(packet);
     });
   }
 
@@ -389,6 +390,29 @@ class Checker {
         this.count.named++;
       });
     }
+  }
+
+  /** What came from outside the trail is what packet.json lists, whole, and nothing else. */
+  async checkAttachments(packet) {
+    const lists = own(packet, "attachments") ?? [], files = own(packet, "attached_files") ?? {};
+    rule(packet.attachments !== null && packet.attached_files !== null, "it does not list what was attached.");
+    rule(Array.isArray(lists) && isObject(files), "it does not list what was attached.");
+    const stated = Object.entries(files).map(([name, digest]) => [`attachments/files/${name}`, digest]);
+    for (const one of lists) {
+      fields(one, {
+        declaration_sha256: "text", exported_at: "text", exporter: "text", name: "text", query: "text", rows: "integer",
+        sha256: "text", system: "text", time_zone: "text",
+      });
+      const name = `attachments/${one.name}.csv`;
+      stated.push([name, one.sha256], [`${name}.toml`, one.declaration_sha256]);
+      await this.noting(2, `data/${name}`, async () => {
+        const { rows } = readTable(await this.bytes(`data/${name}`));
+        rule(rows.length === one.rows, `it holds ${rows.length} rows; packet.json states ${one.rows}.`);
+      });
+    }
+    const here = Object.entries(packet.files).filter(([name]) => name.startsWith("attachments/"));
+    const [expected, found] = [stated, here].map((pairs) => JSON.stringify(pairs.map((pair) => JSON.stringify(pair)).sort()));
+    rule(expected === found, "the attachments are not those that packet.json lists.");
   }
 
   async checkCatalogs(stated) {
@@ -656,6 +680,9 @@ class Checker {
         + "the manifests put right shows in the packet digest that you were told, or when the packet is built again "
         + "(auditlib packet reproduce), not here",
     );
+    if (this.packet.attachments?.length || Object.keys(this.packet.attached_files ?? {}).length) {
+      told.push("attachments are evidence from outside the trail: they are checked by their hashes and numbers of rows only");
+    }
     if (!this.packet.scope?.every_seal_of_period) told.push("not every seal of the period is here: completeness needs the vault");
     told.push("whether a record was left out of the population needs the vault");
     for (const [name, table] of [...this.tables].sort()) {

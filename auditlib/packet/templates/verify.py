@@ -355,9 +355,8 @@ def merkle_root(size, indexes, leaves, hashes):
             return leaves[low]
         left = 1 << ((width - 1).bit_length() - 1)  # RFC 6962 2.1: the largest power of two below the width
         middle = bisect_left(indexes, start + left, low, high)
-        return sha256(
-            b"\x01" + walk(start, left, low, middle) + walk(start + left, width - left, middle, high)
-        ).digest()
+        pair = walk(start, left, low, middle) + walk(start + left, width - left, middle, high)
+        return sha256(b"\x01" + pair).digest()
 
     try:
         root = walk(0, size, 0, len(indexes))
@@ -414,9 +413,8 @@ def self_test():
     left, right = merkle_root(2, [0, 1], leaves, []), merkle_root(4, [0, 1, 2, 3], leaves[4:], [])
     if merkle_root(8, [2], leaves[2:], [left, leaves[3], right]).hex() != ROOTS[8]:
         return False
-    if canonical(json.loads(RFC_8785_KEYS)) != RFC_8785_KEYS:
-        return False
-    return all(number(float(text)) == text for text in RFC_8785.split())
+    numbers = all(number(float(text)) == text for text in RFC_8785.split())
+    return numbers and canonical(json.loads(RFC_8785_KEYS)) == RFC_8785_KEYS
 
 
 # --- 5  events, seals, keys ----------------------------------------------------------------------------------------
@@ -579,8 +577,7 @@ def parse_key(text):
         data = unbase64(public)
     except ValueError:
         data = b""
-    shaped = ORIGIN.fullmatch(name) and len(data) == 33 and data[:1] == b"\x01"
-    rule(shaped, "this is no verifier key: name+hash+base64.")
+    rule(ORIGIN.fullmatch(name) and len(data) == 33 and data[0] == 1, "this is no verifier key: name+hash+base64.")
     key = Key(name, data[1:])
     rule(key.hash.hex() == digest, f"the hash in the verifier key of {name} is not that of its name and key.")
     return key
@@ -703,8 +700,7 @@ class Verifier:
         raw = self._read(2, where, MAX_JSON)
         with self._noting(2, where):
             packet = parse(raw)
-            known = isinstance(packet, dict) and packet.get("format") == "auditlib/packet/v1"
-            rule(known, "a packet of another format.")
+            rule(isinstance(packet, dict) and packet.get("format") == "auditlib/packet/v1", "this is another format.")
             self.packet = packet
             self._check_hashes(packet.get("files"))
             self._check_catalogs(packet["catalogs"])
@@ -718,6 +714,7 @@ class Verifier:
             }
             if not expected <= told or len(told) != len(expected) + 2:  # Payload-Oxum, and the end
                 self._fault(1, "bag-info.txt", "it says something else than packet.json.")
+            self._check_attachments(packet.get("attachments", []), packet.get("attached_files", {}))
 
     def _check_hashes(self, stated):
         rule(isinstance(stated, dict), "files is no object of names and hashes.")
@@ -736,6 +733,16 @@ class Verifier:
         for name in sorted(here):
             with self._noting(2, name):
                 rule(name == f"data/catalogs/{self.files.sha256(name)}.toml", "a catalogue is named by its SHA-256.")
+
+    def _check_attachments(self, lists, files):  # what came from outside the trail
+        rule(type(lists) is list and type(files) is dict, "it does not list what was attached.")
+        stated = [(f"attachments/files/{name}", digest) for name, digest in files.items()]
+        for one in lists:
+            name = f"attachments/{one['name']}.csv"
+            stated += [(name, one["sha256"]), (f"{name}.toml", one["declaration_sha256"])]
+            rule(repr(len(self._read_table(f"data/{name}"))) == repr(one["rows"]), f"{name} has another row count.")
+        here = [pair for pair in self.packet["files"].items() if pair[0].startswith("attachments/")]
+        rule(sorted(stated) == sorted(here), "the attachments are not those that it lists.")
 
     # 3 to 5: checkpoint, seals, records
 
@@ -793,8 +800,7 @@ class Verifier:
                 rule(not twice, "a batch or a record is proven twice.")
                 done.add(sequence)
                 self.places.update((line, (sequence, row)) for line, row in zip(lines, rows))  # noqa: B905
-                blinds = parse(line)["blinds"]
-                self.redacted += [n for n, blind in zip(lines, blinds) if len(blind) == 64]  # noqa: B905
+                self.redacted += [n for n, blind in zip(lines, parse(line)["blinds"]) if len(blind) == 64]  # noqa: B905
         self.evidence["batches"] += len(done)
 
     def _check_seals(self, lines, proof, checkpoint):
@@ -958,7 +964,7 @@ class Verifier:
                 "the signature was checked only against the key that the packet itself names; that proves nothing "
                 "alone: give the key that you got by another way with --key"
             )
-        yield "Parquet, XLSX and PDF files, the report and the notebook are checked by their hashes only"
+        yield "Parquet, XLSX and PDF files, attachments, the report and the notebook are checked by their hashes only"
         yield (
             "verdicts, entitlements, reasons and the sentences of packet.json are not worked out again: a forgery of "
             "these with the manifests put right shows in the packet digest that you were told, in the signature over "
@@ -1095,8 +1101,7 @@ def report(verifier, path):
     yield f"It says          {verifier.packet.get('headline')}"
     for name, digest in verifier.digests.items():
         yield f"{name:<15}  {digest}"
-    found = sum(verifier.seen.values())
-    redacted = len(verifier.redacted)
+    found, redacted = sum(verifier.seen.values()), len(verifier.redacted)
     rest = f" The contents of {redacted:,} records are NOT proven: fields were left out of them." if redacted else ""
     yield f"{found:,} fault(s) were found." if found else f"No fault was found in what was checked.{rest}"
 
@@ -1118,8 +1123,7 @@ def main(arguments=None):
             return 0
         if options.packet is None:
             parser.error("name a packet, a folder or a .zip")
-        keys = [key for given in options.key for key in read_keys(given)]
-        verifier = verify(options.packet, keys)
+        verifier = verify(options.packet, [key for given in options.key for key in read_keys(given)])
         for line in report(verifier, options.packet):
             print(plain(line))
         return 1 if verifier.faults else 0
