@@ -24,15 +24,20 @@ Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 def read_toml(path: Path, format: str, names: Iterable[str]) -> dict[str, Any]:
     """A file's top-level tables; only `format` and `names` may stand there."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_TOML_BYTES + 1)
-    except OSError as error:
-        raise MalformedError(f"cannot be read ({error.strerror}).", where=str(path)) from None
+    data = read_bytes(path)
     try:
         return parse_toml(data, format, names)
     except MalformedError as error:
         raise error.at(str(path)) from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes, no more than a byte too many of them."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_TOML_BYTES + 1)
+    except OSError as error:
+        raise MalformedError(f"cannot be read ({error.strerror}).", where=str(path)) from None
 
 
 def parse_toml(data: bytes, format: str, names: Iterable[str]) -> dict[str, Any]:

@@ -34,11 +34,16 @@ def packet_build(
         typer.Option(metavar="NAME=FILE", help="A list from outside, with FILE.toml beside it: approvals=tickets.csv."),
     ] = None,
     attach_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="A flat folder of PDFs, screenshots.")] = None,
+    scope: Annotated[
+        Path | None,
+        typer.Option(envvar="AUDITLIB_SCOPE", help="A scope.toml: the systems in scope stand in the packet."),
+    ] = None,
     key: KeysOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Answer an evidence request: run its notebook and pack the answer with its proof."""
     from auditlib.display import show_pairs
+    from auditlib.evidence.scope import read_scope
     from auditlib.packet.build import build_packet
 
     if output.exists():
@@ -46,8 +51,9 @@ def packet_build(
     if not as_json and sys.stderr.isatty():
         say(f"running {request} ...")
     attached = _gathered(attach or [], attach_dir, as_json)
+    systems = None if scope is None else read_scope(scope)
     built = build_packet(
-        request, vault, _given(parameter or []), output, keys=key, redact=redact or [], attached=attached
+        request, vault, _given(parameter or []), output, keys=key, redact=redact or [], attached=attached, scope=systems
     )
     if as_json:
         from msgspec import to_builtins

@@ -125,7 +125,7 @@ def requests_build(
     systems = read_scope(place) if scope or place.exists() else None
     check_index_place(output)
     places = open_places(listed, chosen, _source(vault, key))
-    work = building.plan(listed, chosen, places, span, output, zipped=zipped, replace=replace)
+    work = building.plan(listed, chosen, places, span, output, zipped=zipped, replace=replace, scope=systems)
     ready = sum(one.error is None for one in work)
     count = jobs or (min(2, os.cpu_count() or 1) if ready > 1 else 1)
     with progress_bar("building", quiet=as_json) as progress:

@@ -133,10 +133,7 @@ class Answer(msgspec.Struct, kw_only=True):
         """Lay answer.json, tables/ and the figures into a folder."""
         (folder / TABLES).mkdir(parents=True, exist_ok=True)
         for name, frame in sorted(self.tables.items()):
-            table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-            pq.write_table(table, folder / TABLES / f"{name}.parquet", compression="zstd", store_schema=False)
-            with (folder / TABLES / f"{name}.csv").open("w", encoding="utf-8-sig", newline="") as stream:
-                write_csv(table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)], stream)
+            write_table(folder / TABLES, name, frame)
         stated = {
             name: getattr(self, name)
             for name in (
@@ -161,6 +158,14 @@ class Answer(msgspec.Struct, kw_only=True):
         stated["period"] = self.period.as_json()
         stated["rows"] = [list(pair) for pair in sorted(self.rows)]
         (folder / ANSWER_FILE).write_bytes(canonical(msgspec.to_builtins(stated)))
+
+
+def write_table(folder: Path, name: str, frame: pd.DataFrame) -> None:
+    """NAME.parquet and NAME.csv; equal frames are equal bytes."""
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    pq.write_table(table, folder / f"{name}.parquet", compression="zstd", store_schema=False)
+    with (folder / f"{name}.csv").open("w", encoding="utf-8-sig", newline="") as stream:
+        write_csv(table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)], stream)
 
 
 class Table:

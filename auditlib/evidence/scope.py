@@ -33,7 +33,7 @@ from auditlib.findings import duration
 from auditlib.formats.event import NAME, source_name
 from auditlib.formats.times import DAY, from_datetime, parse_time, to_datetime
 from auditlib.query import parse_moment, zone_of
-from auditlib.tomlfiles import parse_toml, read_toml, to_struct
+from auditlib.tomlfiles import parse_toml, read_bytes, to_struct
 from auditlib.trail import Trail
 
 SCOPE_FORMAT = "auditlib/scope/v1"
@@ -72,6 +72,7 @@ class Scope(msgspec.Struct, frozen=True):
     """The systems in scope, in the order in which they were written down."""
 
     systems: tuple[System, ...]
+    data: bytes  # the file as it was written
 
 
 class _Heard(msgspec.Struct):
@@ -87,15 +88,16 @@ Recorded = dict[tuple[str, str], _Heard]  # (source, month)
 
 def read_scope(path: Path) -> Scope:
     """A `scope.toml`. MalformedError that names the system and the key."""
+    data = read_bytes(path)
     try:
-        return _scope(read_toml(path, SCOPE_FORMAT, ("systems",)))
+        return parse_scope(data)
     except MalformedError as error:
-        raise error if error.where.startswith(str(path)) else error.at(str(path)) from None
+        raise error.at(str(path)) from None
 
 
 def parse_scope(data: bytes) -> Scope:
     """The bytes of a `scope.toml`."""
-    return _scope(parse_toml(data, SCOPE_FORMAT, ("systems",)))
+    return Scope(_systems(parse_toml(data, SCOPE_FORMAT, ("systems",))), data)
 
 
 def scope_table(trail: Trail, scope: Scope, period: Period) -> pd.DataFrame:
@@ -134,7 +136,7 @@ def scope_sentences(table: pd.DataFrame) -> list[str]:
     return told
 
 
-def _scope(tables: dict[str, Any]) -> Scope:
+def _systems(tables: dict[str, Any]) -> tuple[System, ...]:
     given = tables.get("systems", [])
     if not isinstance(given, list) or not 0 < len(given) <= MAX_SYSTEMS:
         raise MalformedError(f"there must be 1 to {MAX_SYSTEMS} [[systems]].", where="systems")
@@ -150,7 +152,7 @@ def _scope(tables: dict[str, Any]) -> Scope:
                 raise MalformedError(f"{source!r} is no source; write what stands before the slash.", where=where)
         if system.since and system.until and system.since >= system.until:
             raise MalformedError("it ends before it begins (until is exclusive).", where=where)
-    return Scope(systems)
+    return systems
 
 
 def _months(trail: Trail, period: Period) -> Iterator[Month]:

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 
 from auditlib.attachments import NOTHING, PLACE, Attached, pass_on
 from auditlib.errors import MismatchError
-from auditlib.evidence.answer import ANSWER_FILE, TABLES
+from auditlib.evidence.answer import ANSWER_FILE, TABLES, Period, write_table
+from auditlib.evidence.scope import Scope, scope_sentences, scope_table
 from auditlib.formats.canonical import canonical, parse_json
 from auditlib.formats.times import parse_time, to_datetime
 from auditlib.keyfiles import load_verifier_keys
@@ -38,6 +39,7 @@ from auditlib.trail import open as open_trail
 
 PACKET_FORMAT = "auditlib/packet/v1"
 REPORTS = ("report.html", "report.pdf")  # not among packet.json's hashes, because they print its own (DESIGN 4.7)
+SCOPE = "scope.toml"
 _VERIFIER = Path(__file__).parent / "templates" / "verify.py"
 _SOFTWARE = (
     *("auditlib", "duckdb", "matplotlib", "msgspec", "numpy", "pandas", "papermill", "pyarrow", "rfc8785"),
@@ -62,6 +64,7 @@ class Asked(msgspec.Struct, frozen=True):
     parameters: dict[str, Any]
     redact: tuple[str, ...] = ()
     attached: Attached = NOTHING
+    scope: Scope | None = None  # the systems in scope
 
 
 def build_packet(
@@ -73,16 +76,18 @@ def build_packet(
     keys: Keys = None,
     redact: Sequence[str] = (),
     attached: Attached = NOTHING,
+    scope: Scope | None = None,
 ) -> Built:
     """Answer a request with a packet at `out` (a new folder or .zip).
 
     `given` are the notebook's parameters as texts; without `at` the newest checkpoint is taken and written into the
-    packet. `redact` names fields to leave out; `attached` is evidence from outside the trail. Raises MalformedError
-    for the user's mistakes, MismatchError where the trail has a fault; then nothing is written.
+    packet. `redact` names fields to leave out; `attached` is evidence from outside the trail; `scope` the systems in
+    scope, which are held against the trail month by month. Raises MalformedError for the user's mistakes,
+    MismatchError where the trail has a fault; then nothing is written.
     """
     notebook = find_notebook(request)
     known = declared(notebook)
-    asked = Asked(read(known, given), tuple(redact), attached)
+    asked = Asked(read(known, given), tuple(redact), attached, scope)
     check_together(with_defaults(known, asked.parameters))
     with open_trail(vault, keys=load_verifier_keys(keys), at=asked.parameters.get("at")) as trail:
         return make_packet(trail, vault, notebook, asked, out)
@@ -98,7 +103,7 @@ def make_packet(trail: Trail, vault: str, notebook: Path, asked: Asked, out: Pat
         pass_on(asked.attached.lists, Path(scratch) / "attached")
         environment[PLACE] = f"{scratch}/attached"
         executed = execute(notebook, parameters, environment, Path(scratch))
-        return _pack(trail, executed, parameters, cut, Path(scratch), out, asked.attached)
+        return _pack(trail, executed, parameters, cut, Path(scratch), out, asked)
 
 
 def _pack(
@@ -108,8 +113,9 @@ def _pack(
     cut: Cut,
     scratch: Path,
     out: Path,
-    attached: Attached = NOTHING,
+    asked: Asked,
 ) -> Built:
+    attached = asked.attached
     answer_path = scratch / ANSWER_FILE
     if not answer_path.is_file():
         raise MismatchError(
@@ -123,9 +129,13 @@ def _pack(
     )
     shown = (None, None) if answer["every_seal"] else (since, until)
     proof = build_proof(trail, [(sequence, row) for sequence, row in answer["rows"]], *shown, cut)
+    systems = _systems(trail, answer, asked.scope, scratch)
     payload = _payload(trail, executed, proof, scratch) | attached.payload()
+    if asked.scope is not None:
+        payload[SCOPE] = asked.scope.data
     redacted = {"fields": list(cut.fields), "lines": proof.redacted} if cut.fields else None
-    facts = _packet(trail, executed, parameters, answer, proof) | {"redacted": redacted} | attached.stated()
+    facts = _packet(trail, executed, parameters, answer, proof) | attached.stated()
+    facts |= {"redacted": redacted, "systems": systems}
     payload["evidence.xlsx"] = workbook(facts, _tables(payload), to_datetime(parse_time(trail.seals[-1].sealed_at)))
     hashes = {name: sha256(data).hexdigest() for name, data in sorted(payload.items())}
     packet = canonical(facts | {"files": hashes})
@@ -145,6 +155,17 @@ def _pack(
         exceptions=_exceptions(scratch),
         files=len(files),
     )
+
+
+def _systems(trail: Trail, answer: dict[str, Any], scope: Scope | None, scratch: Path) -> list[str] | None:
+    """The sentences of packet.json on the systems in scope, whose table is laid with the others; None without."""
+    if scope is None:
+        return None
+    utc = (answer["period"]["utc"][name] for name in ("since", "until"))
+    since, until = (None if text is None else parse_time(text) for text in utc)
+    table = scope_table(trail, scope, Period(since, until, answer["period"]["time_zone"]))
+    write_table(scratch / TABLES, "systems", table)
+    return scope_sentences(table)
 
 
 def _payload(trail: Trail, executed: Executed, proof: Proof, scratch: Path) -> dict[str, bytes]:

@@ -244,6 +244,7 @@ def _last_sections(packet: Mapping[str, Any], *, checks: bool) -> list[dict[str,
     software = ", ".join(f"{name} {version}" for name, version in sorted(packet["software"].items()))
     return [
         *_outside(packet),
+        *([_section("Systems in scope", bullets=packet["systems"])] if packet.get("systems") else []),
         _tabled("Integrity of the trail", "", rows, shown, "") | {"pairs": pairs},
         _section(
             "Check it yourself",

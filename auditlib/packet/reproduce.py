@@ -28,11 +28,12 @@ from auditlib.attachments import FILES, FOLDER, Attached, Attachment, parse
 from auditlib.attachments.declaration import check_name
 from auditlib.attachments.files import check_file_name
 from auditlib.errors import MalformedError, MismatchError
+from auditlib.evidence.scope import Scope, parse_scope
 from auditlib.findings import Finding
 from auditlib.formats.checkpoint import Checkpoint
 from auditlib.keyfiles import load_verifier_keys
 from auditlib.packet.bag import Bag, open_bag
-from auditlib.packet.build import Asked, make_packet
+from auditlib.packet.build import SCOPE, Asked, make_packet
 from auditlib.packet.check import check_packet
 from auditlib.packet.diff import MAX_NOTEBOOK_BYTES, NOTEBOOK, PACKET, Comparison, compare
 from auditlib.packet.notebook import INJECTED, code_hash, find_notebook, request_names
@@ -94,7 +95,11 @@ def reproduce_packet(
         raise MalformedError(f"a packet of {len(report.checkpoints)} checkpoints is not made again.", where=str(path))
     with tempfile.TemporaryDirectory() as scratch, open_bag(path) as then:
         notebook, names = _notebook(then, report.packet, Path(scratch), permit, str(path))
-        asked = msgspec.structs.replace(_asked(report.packet, names, notebook), attached=_attached(then, report.packet))
+        asked = msgspec.structs.replace(
+            _asked(report.packet, names, notebook),
+            attached=_attached(then, report.packet),
+            scope=_scope(then, report.packet),
+        )
         made = Path(scratch) / "made" if out is None else out
         with _same_history(vault, trusted, report.checkpoints[0]) as trail:
             make_packet(trail, vault, notebook, asked, made)
@@ -215,6 +220,13 @@ def _attached(bag: Bag, packet: dict[str, Any]) -> Attached:
     except (TypeError, LookupError, AttributeError):
         raise MalformedError("packet.json does not list what was attached as it must.", where=PACKET) from None
     return Attached(tuple(lists), files)
+
+
+def _scope(bag: Bag, packet: dict[str, Any]) -> Scope | None:
+    if packet.get("systems") is None:
+        return None
+    digest = packet["files"].get(SCOPE) if isinstance(packet.get("files"), dict) else None
+    return parse_scope(_stated(bag, f"data/{SCOPE}", digest))
 
 
 def _stated(bag: Bag, name: str, digest: object) -> bytes:

@@ -22,6 +22,7 @@ import msgspec
 
 from auditlib.attachments import gather
 from auditlib.errors import AuditlibError, MalformedError, UnavailableError
+from auditlib.evidence.scope import Scope
 from auditlib.keyfiles import load_verifier_keys
 from auditlib.packet.build import Built, build_packet
 from auditlib.requests.asking import Span, as_texts, ask
@@ -42,6 +43,7 @@ class Work(msgspec.Struct, frozen=True):
     given: dict[str, str] = {}
     lists: dict[str, str] = {}
     files: str | None = None
+    scope: Scope | None = None
     out: str = ""
     replace: bool = False
     error: AuditlibError | None = None
@@ -65,11 +67,21 @@ def plan(
     *,
     zipped: bool = False,
     replace: bool = False,
+    scope: Scope | None = None,
 ) -> list[Work]:
     """One Work a packet, in the list's order; what cannot be built carries its error. Nothing runs."""
     return [
-        _plan(
-            request, name, places.get(trail), listed.folder, span, folder / (f"{name}.zip" if zipped else name), replace
+        msgspec.structs.replace(
+            _plan(
+                request,
+                name,
+                places.get(trail),
+                listed.folder,
+                span,
+                folder / (f"{name}.zip" if zipped else name),
+                replace,
+            ),
+            scope=scope,
         )
         for request in chosen
         for name, trail in request.names
@@ -173,7 +185,7 @@ def _build(work: Work, source: Source, out: Path) -> Built:
     fresh = out.with_name(f".new.{secrets.token_hex(4)}.{out.name}") if exists else out
     attached = gather({name: Path(path) for name, path in work.lists.items()}, Path(work.files) if work.files else None)
     keys = load_verifier_keys(source.keys)
-    built = build_packet(work.notebook, source.vault, work.given, fresh, keys=keys, attached=attached)
+    built = build_packet(work.notebook, source.vault, work.given, fresh, keys=keys, attached=attached, scope=work.scope)
     if exists:
         aside = out.with_name(f".old.{secrets.token_hex(4)}.{out.name}")
         try:
