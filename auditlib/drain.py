@@ -6,24 +6,38 @@
 The position is remembered only after everything before it is sealed, batch by batch. A crash in between makes the next
 run read some records twice; the sealer drops them as repeats. A store restored from an older backup is noticed, because
 the record at the remembered position is another or missing, and is read from its beginning.
+
+Who checks: this module, that each row is what its columns say and its event spelled canonically; the sealer, that the
+records are valid, under the catalogue in force too. What is not is told of by `audit.refused`, and the sealer goes on.
+A row that is no record at all was written past the collector, by somebody with the writer's credentials; it stays in
+the store, which gives up nothing that was not sealed:
+
+    {"action":"audit.refused","context":{"event_id":"e-17","position":42,"reason":"the stored row is no valid ...",
+     "sha256":"<of the bytes that stand where the event should>","source":"billing-api/7f3a","source_seq":17},
+     "outcome":"failure","target":{"id":"position:42","type":"row"},...}
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from hashlib import sha256
 
 import msgspec
+import pyarrow as pa
 
 from auditlib.announce import OWN_SOURCE, own_record
-from auditlib.conflicts import refused_records
-from auditlib.errors import MalformedError, UnavailableError
-from auditlib.formats.event import Actor, Record, Target, record_bytes
+from auditlib.conflicts import MAX_REASON_CHARS, refused_records
+from auditlib.errors import MalformedError, MismatchError, UnavailableError
+from auditlib.formats.canonical import MAX_INTEGER
+from auditlib.formats.columns import table_of, table_of_events
+from auditlib.formats.event import Actor, Event, Receipt, Record, Target
 from auditlib.formats.keys import SigningKey
+from auditlib.formats.times import format_time
 from auditlib.sealer import Added, Sealer, sealer_at_work
 from auditlib.state import Position, SealerState
 from auditlib.store import Entry, Lease, Store
+from auditlib.store.rows import check_claims, digest_of
 from auditlib.vault import Vault
 
 CHUNK = 5_000  # records read from the store at once
@@ -35,7 +49,7 @@ Wait = Callable[[float], bool]  # waits so many seconds, or until told to stop; 
 
 
 class Round(msgspec.Struct, frozen=True):
-    """What one round sealed, how many seals the trail has, and how many records the catalogue in force refused."""
+    """What one round sealed, how many seals the trail has, and how many rows became `audit.refused` instead."""
 
     added: Added
     seals: int
@@ -74,10 +88,9 @@ class Drain:
             if not entries:
                 break
             self._renew()
-            fit, unfit = self._judge(entries)
-            added += self._sealer.add(fit)
-            self._sealer.add(unfit)
-            refused += len(entries) - len(fit)
+            taken, left_out = self._take(entries)
+            added += taken
+            refused += left_out
             last = entries[-1]
             left -= len(entries)
             unsealed += len(entries)
@@ -104,22 +117,30 @@ class Drain:
 
     def _remember(self, last: Entry) -> None:
         self._after = last.position
-        self._state.remember_position(Position(self._identity, last.position, _digest(last.record)))
+        self._state.remember_position(Position(self._identity, last.position, digest_of(last)))
 
     def _renew(self) -> None:
         self._lease = self._store.renew(self._lease, self._now())
 
-    def _judge(self, entries: list[Entry]) -> tuple[list[Record], list[Record]]:
-        """(records that the catalogue in force takes, what tells of the others)."""
-        fit: list[Record] = []
-        unfit: list[Record] = []
-        for entry in entries:
+    def _take(self, entries: list[Entry]) -> tuple[Added, int]:
+        """What became of the records among these rows, and how many rows were refused instead."""
+        strange: list[tuple[Entry, str]] = []
+        try:
+            table = _laid_out(entries)
+        except (MalformedError, MismatchError):  # one of them at least; which one, the slow way tells
+            entries, strange = _sorted_out(entries)
+            table = table_of([entry.record for entry in entries])
+        added, wrong = self._sealer.take(table)
+        refused = len(strange) + len(wrong)
+        told: list[Record] = []
+        for row, fault in wrong.items():
             try:
-                self._sealer.catalog.check(entry.record.event)
-                fit.append(entry.record)
-            except MalformedError as error:
-                unfit += refused_records(entry.record, str(error))
-        return fit, unfit
+                told += refused_records(entries[row].record, fault)
+            except MismatchError as error:
+                strange.append((entries[row], error.message))
+        told += [_strange_record(entry, fault) for entry, fault in strange]
+        self._sealer.add(told)
+        return added, refused
 
     def _heartbeat(self, added: Added, interval: int) -> Record:
         actor, target = Actor(OWN_SOURCE, None, "system"), Target(self._sealer.document.origin, "trail")
@@ -186,5 +207,52 @@ def watch(
             delay = min(2 * delay, RETRY_MOST)
 
 
-def _digest(record: Record) -> str:
-    return sha256(record_bytes(record)).hexdigest()
+def _laid_out(entries: Sequence[Entry]) -> pa.Table:
+    """Rows whose events are canonical and are those that their columns name, as a table; or an error for them all."""
+    table = table_of_events(
+        [entry.event for entry in entries],
+        [entry.recorded_at for entry in entries],
+        [entry.source for entry in entries],
+        [entry.source_seq for entry in entries],
+    )
+    check_claims(entries, table.column("event_id").to_pylist())
+    return table
+
+
+def _sorted_out(entries: Sequence[Entry]) -> tuple[list[Entry], list[tuple[Entry, str]]]:
+    """(rows that are records, rows that are none and why)."""
+    sound: list[Entry] = []
+    strange: list[tuple[Entry, str]] = []
+    for entry in entries:
+        try:
+            _ = entry.record
+            sound.append(entry)
+        except MismatchError as error:
+            strange.append((entry, error.message))
+    return sound, strange
+
+
+def _strange_record(entry: Entry, reason: str) -> Record:
+    """What tells of a row that is no record; made of the row alone, so that the same row, met again, is the same event.
+
+    Nothing in it is believed but its recorded_at, whose bounds the database holds to.
+    """
+    moment = format_time(entry.recorded_at)
+    name = sha256(repr(msgspec.structs.astuple(entry)).encode()).hexdigest()[:32]
+    number = entry.source_seq
+    context = {
+        "event_id": _shown(entry.event_id),
+        "position": entry.position,
+        "reason": _shown(reason),
+        "sha256": sha256(entry.event).hexdigest(),
+        "source": _shown(entry.source),
+        "source_seq": number if number is not None and number <= MAX_INTEGER else None,
+    }
+    actor, target = Actor(OWN_SOURCE, None, "system"), Target(f"position:{entry.position}", "row")
+    event = Event("audit.refused", actor, context, f"refused-{name}-1", moment, "failure", target)
+    return Record(event, Receipt(moment, OWN_SOURCE, None))
+
+
+def _shown(text: str) -> str:
+    """Any text, cut, with what JSON cannot hold spelled out."""
+    return text[:MAX_REASON_CHARS].replace("\0", "\\0").encode(errors="backslashreplace").decode()

@@ -61,7 +61,7 @@ def prune(
     pruned, kept, done, after = 0, 0, 0, 0
     while entries := store.read(after, CHUNK):
         after = entries[-1].position
-        old = [entry for entry in entries if _recorded(entry.record) < before]
+        old = [entry for entry in entries if entry.recorded_at < before]
         sealed = _sealed(history, old)
         pruned += store.prune(sealed, before)
         kept += len(old) - len(sealed)
@@ -73,11 +73,12 @@ def prune(
 
 def _sealed(history: History, entries: list[Entry]) -> list[int]:
     """The positions of those that stand, byte for byte, in a batch that is what its seal states."""
-    wanted = {sha256(record_bytes(entry.record)).digest(): entry.position for entry in entries}
+    valid = [entry for entry in entries if entry.is_record]  # any other stays for whoever looks into it
+    wanted = {sha256(record_bytes(entry.record)).digest(): entry.position for entry in valid}
     if not wanted:
         return []
-    times = [_recorded(entry.record) for entry in entries]
-    sources = {entry.record.receipt.source for entry in entries}
+    times = [entry.recorded_at for entry in valid]
+    sources = {entry.source for entry in valid}
     found: list[int] = []
     for seal in (entry.seal for entry in history.seals):
         first, last = map(parse_canonical_time, seal.recorded)
@@ -112,7 +113,3 @@ def _table(history: History, seal: Seal) -> pa.Table | None:
         if merkle.root(batch.leaves()).hex() == seal.batch.root:
             return batch.table
     return None
-
-
-def _recorded(record: Record) -> int:
-    return parse_canonical_time(record.receipt.recorded_at)

@@ -30,7 +30,7 @@ from auditlib.formats import layout, merkle
 from auditlib.formats.batch import EncodedBatch, encode_batch, parse_batch
 from auditlib.formats.catalog import Catalog
 from auditlib.formats.checkpoint import MAX_NOTE_BYTES, Checkpoint, sign_checkpoint
-from auditlib.formats.columns import BLIND_BYTES, SCHEMA, faults, record_at, table_of
+from auditlib.formats.columns import BLIND_BYTES, SCHEMA, event_texts, faults, record_at, table_of
 from auditlib.formats.document import (
     DOCUMENT_FORMAT,
     Document,
@@ -189,11 +189,28 @@ class Sealer:
         A batch is sealed whenever more than a batch is waiting. Raises MalformedError, and takes none of them, where
         one is invalid under the catalogue in force.
         """
-        if not records:
-            return Added()
         table = table_of(records)
         for row, message in faults(table, self.catalog):
             raise MalformedError(message, where=f"record {row + 1} ({records[row].event.event_id})")
+        return self._take(table)
+
+    def take(self, table: pa.Table) -> tuple[Added, dict[int, str]]:
+        """Like `add`, for a table of SCHEMA with any rows: (what became of the valid ones, each other row's fault).
+
+        A row whose very event is sealed already, or waits, is a repeat, whatever the catalogue in force says of it now.
+        """
+        wrong = dict(faults(table, self.catalog))
+        if not wrong:
+            return self._take(table), {}
+        held = self._held(table.take(pa.array(list(wrong), pa.int64())))
+        left = {row: fault for (row, fault), known in zip(wrong.items(), held, strict=True) if not known}
+        fit = pa.array([row not in wrong for row in range(table.num_rows)], pa.bool_())
+        return self._take(table.filter(fit)) + Added(repeats=sum(held)), left
+
+    def _take(self, table: pa.Table) -> Added:
+        """Rows that `faults` has nothing against."""
+        if not table.num_rows:
+            return Added()
         fresh, added, conflicts = self._sift(table)
         self._wait(fresh)
         for first, second in conflicts:
@@ -412,6 +429,14 @@ class Sealer:
             if pair in self._waiting_rows:
                 found.setdefault(pair, record_at(self._waiting, self._waiting_rows[pair]).event)
         return found
+
+    def _held(self, table: pa.Table) -> list[bool]:
+        """Of each row, whether the very same event is sealed already, or waits, under its id."""
+        standing = self._standing(table)
+        return [
+            pair in standing and event_bytes(standing[pair]) == text
+            for pair, text in zip(pairs(table), event_texts(table).to_pylist(), strict=True)
+        ]
 
     def _record_conflict(self, first: Event, second: Record) -> bool:
         """Add what tells of a conflict; False where the same one was recorded before."""

@@ -115,6 +115,8 @@ class StoreSuite:
         assert statuses(found) == ["conflict", "repeated", "recorded"]
         kept = [record(1), record(1, role="x"), record(1, source="other")]
         assert [entry.record for entry in sealer.read(0, 10)] == kept
+        at_once = writer.append([record(2), record(2, role="x"), record(2), record(2, role="x"), record(2, role="y")])
+        assert statuses(at_once) == ["recorded", "conflict", "repeated", "repeated", "conflict"]
 
     def test_two_bodies_sent_at_once_cannot_both_be_the_first(self, place, sealer):
         """Two collectors that receive two bodies under one id at the same moment: one records, one sees the conflict;
@@ -316,7 +318,8 @@ class StoreSuite:
 
     @pytest.mark.parametrize("fault", ["spaces", "twice", "float", "json", "utf8", "id", "digest", "source", "unknown"])
     def test_a_row_that_is_no_record_is_refused_by_its_position(self, place, writer, sealer, fault):
-        """Whoever writes to the table past the collector cannot slip in what is no canonical, valid record."""
+        """Whoever writes to the table past the collector cannot slip in what is no canonical, valid record: it is read
+        as a row, so that the sealer may go on past it, and no record is ever made of it."""
         writer.append([record(1)])
         good = event_bytes(record(2).event)
         data = {
@@ -333,10 +336,14 @@ class StoreSuite:
         place.sql(f"INSERT INTO records ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", NOW, source, 2, event_id, digest, data)
         writer.append([record(3)])
         position = place.sql("SELECT position FROM records ORDER BY position")[1][0]
-        for call in (lambda: sealer.read(0, 10), lambda: sealer.digest_at(position)):
+        entries = sealer.read(0, 10)
+        assert [entries[0].record, entries[2].record] == [record(1), record(3)]
+        for _ in range(2):
             with pytest.raises(MismatchError) as caught:
-                call()
+                _ = entries[1].record
             assert f"position {position}" in str(caught.value)
+        assert (entries[1].position, entries[1].event) == (position, data)
+        assert len({sealer.digest_at(entry.position) for entry in entries}) == 3
         assert [entry.record for entry in sealer.read(position, 10)] == [record(3)]
 
     # ------------------------------------------------------------------------------------- the lease

@@ -282,6 +282,15 @@ def test_damaged_rows_do_not_hide_behind_others(rows: list[Cells]) -> None:
     assert_same_judgement(rows)
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.sets(st.integers(0, 999), max_size=5), st.integers(1, 1000))
+def test_faults_are_found_among_many_rows(bad: set[int], size: int) -> None:
+    """However the rows are divided to find them: every faulty row is named, by its own number, in order."""
+    good: Cells = cells_of(RECORD)
+    rows = [{**good, "context": b"{} "} if row in bad else good for row in range(size)]
+    assert [row for row, _ in faults(table_from(rows), CATALOG)] == sorted(row for row in bad if row < size)
+
+
 @pytest.mark.parametrize("action", [b"role.grant", b"x.y"])
 def test_every_odd_context_is_judged_as_the_slow_rules_judge_it(action: bytes) -> None:
     """The whole list, one by one and all at once."""

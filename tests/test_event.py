@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditlib.errors import MalformedError
+from auditlib.formats.canonical import canonical
 from auditlib.formats.event import (
     MAX_CONTEXT_BYTES,
     MAX_EVENT_BYTES,
@@ -31,6 +33,7 @@ from auditlib.formats.event import (
 )
 from auditlib.formats.times import (
     LATEST,
+    canonical_time,
     format_time,
     from_datetime,
     parse_canonical_time,
@@ -100,6 +103,66 @@ def test_a_record_with_one_byte_changed_is_another_record_or_none(record: Record
     assert found != record
 
 
+def parsed(text: bytes | str) -> Event | None:
+    """The event, or None where it is refused."""
+    try:
+        return parse_event(text)
+    except MalformedError:
+        return None
+
+
+spellings: Any = st.sampled_from([event_bytes, lambda event: json.dumps(reference.plain_event(event)).encode()])
+
+
+@settings(max_examples=300, deadline=None)
+@given(strategies.events, spellings, st.data())
+def test_what_is_read_fast_is_read_the_same_slowly(event: Event, spell: Any, data: st.DataObject) -> None:
+    """Canonical bytes are read by a shorter way, which a space before them bars; both read and refuse the same."""
+    raw = bytearray(spell(event))
+    for _ in range(data.draw(st.integers(0, 2))):
+        at = data.draw(st.integers(0, len(raw) - 1))
+        raw[at : at + data.draw(st.integers(0, 2))] = data.draw(st.sampled_from(PIECES))
+    assert parsed(bytes(raw)) == parsed(b" " + raw)
+
+
+PIECES = [
+    b"",
+    b"0",
+    b"e1",
+    b".5",
+    b'"',
+    b"\\",
+    b"\\u0000",
+    b"\0",
+    b"\xff",
+    "é".encode(),
+    b"[",
+    b"{",
+    b"}",
+    b",",
+    b" ",
+    b"Z",
+]
+
+
+def test_a_canonical_spelling_excuses_nothing() -> None:
+    """What is refused is refused also in the bytes that the short way reads, and a float is still a float."""
+    for event in REFUSED.values():
+        with suppress(MalformedError, UnicodeError):
+            raw = canonical(event)
+            assert parsed(raw) is None and parsed(raw.decode()) is None
+    for value in (
+        *("[1.0]", "[1e2]", "[-0]", "[0.10]", "[1E-7]", "[12345678901234567890]", "[100000000000000000000000]"),
+        *('"\\u0000"', '"\\ud800"', '"\\u00e9"', '"\\/"', '"\0"', '{"$enc":1}', '[{"$enc":[]}]', "[[[[[[[[1]]]]]]]]"),
+    ):
+        raw = event_bytes(parse_event(EXAMPLE)).replace(b'"203.0.113.40"', value.encode())
+        found = parsed(raw)
+        assert found == parsed(b" " + raw)
+        assert found is None or event_bytes(found) != raw
+    twice = event_bytes(parse_event(EXAMPLE)).replace(b'"ip":', b'"granted_role":"admin","ip":')
+    assert parsed(twice) is None
+
+
 REFUSED: dict[str, dict[str, Any]] = {
     "an unknown field": changed(severity="high"),
     "an unknown inner field": changed(actor__name="Eve"),
@@ -167,6 +230,18 @@ def test_a_mapping_that_json_could_not_hold_is_refused(context: dict[Any, Any]) 
     """An application that passes Python values gets MalformedError too, however deep they are."""
     with pytest.raises(MalformedError):
         parse_event(changed(context=context))
+
+
+@pytest.mark.parametrize("levels", [9, 100, *range(150, 1200, 50), 5000])
+@pytest.mark.parametrize("opening", ['{"k":', "["])
+def test_any_depth_is_malformed_however_it_is_read(levels: int, opening: str) -> None:
+    """Where one reader gives up for want of stack and the next does not, it is MalformedError all the same."""
+    closing = {"[": "]"}.get(opening, "}")
+    raw = event_bytes(parse_event(EXAMPLE)).decode()
+    deep = raw.replace('"203.0.113.40"', opening * (levels - 1) + "1" + closing * (levels - 1))
+    for text in (deep, deep.encode(), " " + deep):
+        with pytest.raises(MalformedError):
+            parse_event(text)
 
 
 def test_the_limits_themselves_are_accepted() -> None:
@@ -314,10 +389,14 @@ def test_times_are_read_as_a_reader_by_hand_reads_them(text: str) -> None:
     except ValueError:
         expected = None
     if expected is None:
-        with pytest.raises(MalformedError):
-            parse_time(text)
+        for parse in (parse_time, parse_canonical_time, canonical_time):
+            with pytest.raises(MalformedError):
+                parse(text)
     else:
         assert parse_time(text) == expected
+        assert canonical_time(text) == format_time(expected)
+        with nullcontext() if text == format_time(expected) else pytest.raises(MalformedError, match="canonical"):
+            assert parse_canonical_time(text) == expected
         assert parse_canonical_time(format_time(expected)) == expected
         assert reference.parse_time(format_time(expected)) == expected
 

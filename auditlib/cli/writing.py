@@ -196,7 +196,7 @@ def seal(
 
 
 def _tell(done: Round) -> None:
-    refused = f", {done.refused:,} refused by the catalogue in force" if done.refused else ""
+    refused = f", {done.refused:,} refused" if done.refused else ""
     say(
         f"{done.added.new:,} events sealed, {done.added.repeats:,} were there already, "
         f"{done.added.conflicts:,} conflicts{refused}; {done.seals:,} seals."

@@ -14,7 +14,7 @@ import msgspec
 from litestar.exceptions import HTTPException
 
 
-class Recorded(msgspec.Struct, frozen=True, tag="recorded", tag_field="status"):
+class Recorded(msgspec.Struct, frozen=True, tag="recorded", tag_field="status", gc=False):
     """Stored durably, now."""
 
     event_id: str
@@ -23,7 +23,7 @@ class Recorded(msgspec.Struct, frozen=True, tag="recorded", tag_field="status"):
     source_seq: int | None
 
 
-class Repeated(msgspec.Struct, frozen=True, tag="repeated", tag_field="status"):
+class Repeated(msgspec.Struct, frozen=True, tag="repeated", tag_field="status", gc=False):
     """The same id with the same body was stored before: the receipt of the first."""
 
     event_id: str
@@ -32,14 +32,14 @@ class Repeated(msgspec.Struct, frozen=True, tag="repeated", tag_field="status"):
     source_seq: int | None
 
 
-class Conflict(msgspec.Struct, frozen=True, tag="conflict", tag_field="status"):
+class Conflict(msgspec.Struct, frozen=True, tag="conflict", tag_field="status", gc=False):
     """The same id came before with another body; both are kept, and the conflict is sealed."""
 
     event_id: str
     reason: str
 
 
-class Refused(msgspec.Struct, frozen=True, tag="refused", tag_field="status"):
+class Refused(msgspec.Struct, frozen=True, tag="refused", tag_field="status", gc=False):
     """No event by the schema or the catalogue; its body is kept apart, and the refusal is sealed."""
 
     event_id: str | None

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 import rfc8785
@@ -19,6 +20,9 @@ from auditlib.errors import MalformedError
 
 MAX_INTEGER = 2**53 - 1  # RFC 8785 3.2.2.3: what an IEEE double holds exactly
 
+_NUL = b"\\u0000"  # the spelling of U+0000, RFC 8785 3.2.2.2
+
+_Read = TypeVar("_Read", bound=msgspec.Struct)
 _encoder = msgspec.json.Encoder(order="sorted")
 
 
@@ -49,13 +53,34 @@ def canonical_struct(value: msgspec.Struct, free: Any) -> bytes:
 
 def _needs_rfc8785(value: Any) -> bool:
     kind = type(value)
+    if kind is str or value is None or kind is bool:
+        return False
     if kind is dict:
-        return any(not (type(k) is str and k.isascii()) or _needs_rfc8785(item) for k, item in value.items())
+        for key, item in value.items():
+            if not (type(key) is str and key.isascii()) or (type(item) is not str and _needs_rfc8785(item)):
+                return True
+        return False
     if kind is list:
-        return any(_needs_rfc8785(item) for item in value)
-    if kind is int:
-        return not -MAX_INTEGER <= value <= MAX_INTEGER
-    return not (kind is str or value is None or kind is bool)
+        return any(map(_needs_rfc8785, value))
+    return kind is not int or not -MAX_INTEGER <= value <= MAX_INTEGER
+
+
+def read_canonical(data: bytes, decoder: msgspec.json.Decoder[_Read], free: Callable[[_Read], Any]) -> _Read | None:
+    """A struct of texts, integers and one free part, out of bytes that are canonical for sure; None for any others.
+
+    For sure: neither rfc8785 nor a slow reader need be asked, because the fast encoder, which only plain values reach,
+    gives back the same bytes. Then no key stands twice, and nothing is spelled otherwise than RFC 8785 asks. U+0000,
+    which canonical JSON spells in one way alone, is not in it either. `free` gives the free part.
+    """
+    if _NUL in data:
+        return None
+    try:
+        value = decoder.decode(data)
+        if _needs_rfc8785(free(value)) or _encoder.encode(value) != data:
+            return None
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+    return value
 
 
 def parse_json(data: bytes | str) -> Any:

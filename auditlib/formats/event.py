@@ -12,13 +12,23 @@ A record is the event and what the collector adds, and is what gets hashed:
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 
 from auditlib.errors import MalformedError
-from auditlib.formats.canonical import MAX_INTEGER, canonical, canonical_struct, check_value, depth, parse_json
-from auditlib.formats.times import format_time, parse_canonical_time, parse_time
+from auditlib.formats.canonical import (
+    MAX_INTEGER,
+    canonical,
+    canonical_struct,
+    check_value,
+    depth,
+    parse_json,
+    read_canonical,
+)
+from auditlib.formats.times import canonical_time, parse_canonical_time
 
 RECORD_SCHEMA = "auditlib/record/v1"
 MAX_EVENT_ID_CHARS = 128  # characters, DESIGN 4.1
@@ -28,6 +38,7 @@ MAX_CONTEXT_BYTES = 16 * 1024  # canonical bytes, DESIGN 4.1
 MAX_CONTEXT_DEPTH = 8  # levels, the context itself the first, DESIGN 4.1
 MAX_EVENT_BYTES = 128 * 1024  # bytes of JSON text read at most for one event; every field at its limit fits
 
+_Time = TypeVar("_Time", int, str)
 ActorType = Literal["user", "service", "system", "support", "anonymous"]
 Outcome = Literal["success", "failure", "denied"]
 ACTOR_TYPES: tuple[str, ...] = get_args(ActorType)
@@ -38,7 +49,7 @@ NAME = re.compile(rf"[a-z0-9_.:/-]{{1,{MAX_NAME_CHARS}}}")
 ACTION = re.compile(r"[a-z0-9_:/-]+(\.[a-z0-9_:/-]+)+")  # dotted lower-case words, noun.verb
 
 
-class Actor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Actor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """Who acted: a stable `id`, the `session` it acted in or None, and its `type`."""
 
     id: str
@@ -46,14 +57,14 @@ class Actor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: str
 
 
-class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """The resource acted on."""
 
     id: str
     type: str
 
 
-class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """One event, in canonical form: `occurred_at` is canonical text, `context` holds only JSON values."""
 
     action: str
@@ -65,7 +76,7 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target: Target
 
 
-class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """What the collector adds: when it was recorded, by which source, and that source's own number or None."""
 
     recorded_at: str
@@ -73,7 +84,7 @@ class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source_seq: int | None
 
 
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """Event and receipt: the unit that is hashed, one Merkle leaf."""
 
     event: Event
@@ -86,28 +97,58 @@ def parse_event(data: bytes | str | dict[str, Any]) -> Event:
     `occurred_at` may carry any offset and precision and is rewritten as canonical UTC. Raises MalformedError
     that names the field, for anything DESIGN 4.1 refuses.
     """
-    if not isinstance(data, dict):
-        if len(data) > MAX_EVENT_BYTES:
-            raise MalformedError(f"an event of {len(data):,} bytes is past the limit of {MAX_EVENT_BYTES:,}.")
-        data = parse_json(data)
-    event = _convert(data, Event)
-    return check_event(msgspec.structs.replace(event, occurred_at=_at("occurred_at", parse_time, event.occurred_at)))
+    if isinstance(data, dict):
+        event = _convert(data, Event)
+        return check_event(_in_utc(event))
+    if len(data) > MAX_EVENT_BYTES:
+        raise MalformedError(f"an event of {len(data):,} bytes is past the limit of {MAX_EVENT_BYTES:,}.")
+    raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
+    known = read_canonical(raw, _decoder, _context)
+    event = _in_utc(_convert(parse_json(data), Event) if known is None else known)
+    _check_fields(event)
+    if known is None or not _surely_within(raw):
+        _check_kept(event.context)  # parse_json, or canonical bytes, left nothing else to look at
+    return event
 
 
 def check_event(event: Event) -> Event:
     """Every rule of DESIGN 4.1 on one event; returns it with its context as JSON keeps it."""
-    _match("event_id", event.event_id, EVENT_ID, "1 to 128 visible ASCII characters")
-    _match("action", event.action, NAME, "at most 128 characters of a-z 0-9 _ . : / -")
-    _match("action", event.action, ACTION, "dotted lower-case words, noun.verb, like role.grant")
-    _one_of("actor.type", event.actor.type, ACTOR_TYPES)
-    _one_of("outcome", event.outcome, OUTCOMES)
-    _match("target.type", event.target.type, NAME, "1 to 128 characters of a-z 0-9 _ . : / -")
-    _id("actor.id", event.actor.id)
-    if event.actor.session is not None:
-        _id("actor.session", event.actor.session)
-    _id("target.id", event.target.id)
+    _check_fields(event)
     _at("occurred_at", parse_canonical_time, event.occurred_at)
     return msgspec.structs.replace(event, context=check_context(event.context))
+
+
+def _check_fields(event: Event) -> None:
+    """Every rule but those of the context and of the time."""
+    actor, target = event.actor, event.target
+    _match("event_id", event.event_id, EVENT_ID, "1 to 128 visible ASCII characters")
+    _check_names(event.action, actor.type, event.outcome, target.type)
+    _id("actor.id", actor.id)
+    if actor.session is not None:
+        _id("actor.session", actor.session)
+    _id("target.id", target.id)
+
+
+@lru_cache(maxsize=1024)  # few are distinct; what is refused is not kept, so that one is at most 512 characters long
+def _check_names(action: str, actor_type: str, outcome: str, target_type: str) -> None:
+    _match("action", action, NAME, "at most 128 characters of a-z 0-9 _ . : / -")
+    _match("action", action, ACTION, "dotted lower-case words, noun.verb, like role.grant")
+    _one_of("actor.type", actor_type, ACTOR_TYPES)
+    _one_of("outcome", outcome, OUTCOMES)
+    _match("target.type", target_type, NAME, "1 to 128 characters of a-z 0-9 _ . : / -")
+
+
+def _in_utc(event: Event) -> Event:
+    """The same event with `occurred_at` in its canonical spelling."""
+    text = _at("occurred_at", canonical_time, event.occurred_at)
+    return event if text == event.occurred_at else msgspec.structs.replace(event, occurred_at=text)
+
+
+def _surely_within(data: bytes) -> bool:
+    """Whether an event's canonical bytes show at a glance that its context keeps the rules of _check_kept."""
+    # Each level opens with a bracket, and three are the event's own: its, the actor's and the target's.
+    brackets = data.count(b"{") + data.count(b"[") - 3
+    return len(data) <= MAX_CONTEXT_BYTES and brackets <= MAX_CONTEXT_DEPTH and b'"$enc"' not in data
 
 
 def check_context(context: Any) -> dict[str, Any]:
@@ -118,7 +159,16 @@ def check_context(context: Any) -> dict[str, Any]:
         kept: dict[str, Any] = check_value(context, "context")
     except RecursionError:
         raise MalformedError(f"is nested past {MAX_CONTEXT_DEPTH} levels.", where="context") from None
-    levels = depth(kept)
+    _check_kept(kept)
+    return kept
+
+
+def _check_kept(kept: dict[str, Any]) -> None:
+    """The rules on a context that holds nothing but what JSON keeps: size, depth, the reserved `$enc`."""
+    try:
+        levels = depth(kept)
+    except RecursionError:
+        raise MalformedError(f"is nested past {MAX_CONTEXT_DEPTH} levels.", where="context") from None
     if levels > MAX_CONTEXT_DEPTH:
         raise MalformedError(f"{levels} levels deep; at most {MAX_CONTEXT_DEPTH} are kept.", where="context")
     if _has_reserved(kept):
@@ -130,7 +180,6 @@ def check_context(context: Any) -> dict[str, Any]:
             where="context",
             remedy="Keep the state that made the action privileged and put a reference for the rest.",
         )
-    return kept
 
 
 def parse_record(data: bytes | str) -> Record:
@@ -180,9 +229,9 @@ def _convert(value: Any, kind: Any) -> Any:
         raise MalformedError("nested too deeply to be read.") from None
 
 
-def _at(where: str, parse: Any, text: str) -> str:
+def _at(where: str, parse: Callable[[str], _Time], text: str) -> _Time:
     try:
-        return format_time(parse(text))
+        return parse(text)
     except MalformedError as error:
         raise error.at(where) from None
 
@@ -200,6 +249,8 @@ def _one_of(where: str, text: str, allowed: tuple[str, ...]) -> None:
 def _id(where: str, text: str) -> None:
     if not text:
         raise MalformedError("is empty; every id names somebody or something.", where=where)
+    if len(text) <= MAX_ID_BYTES and text.isascii() and "\0" not in text:
+        return  # as nearly every id is
     check_value(text, where)
     size = len(text.encode())
     if size > MAX_ID_BYTES:
@@ -208,5 +259,12 @@ def _id(where: str, text: str) -> None:
 
 def _has_reserved(value: Any) -> bool:
     if isinstance(value, dict):
-        return list(value) == ["$enc"] or any(map(_has_reserved, value.values()))
+        return ("$enc" in value and len(value) == 1) or any(map(_has_reserved, value.values()))
     return isinstance(value, list) and any(map(_has_reserved, value))
+
+
+def _context(event: Event) -> dict[str, Any]:
+    return event.context
+
+
+_decoder = msgspec.json.Decoder(Event)

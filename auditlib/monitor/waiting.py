@@ -21,7 +21,7 @@ import msgspec
 
 from auditlib.errors import AuditlibError
 from auditlib.formats.event import Record
-from auditlib.formats.times import SECOND, parse_canonical_time
+from auditlib.formats.times import SECOND
 from auditlib.state import SealerState
 from auditlib.store import Entry, Store
 
@@ -89,14 +89,13 @@ def _past(store: Store, after: int, basis: Basis, sealed: set[Key], since: int =
     whole = backlog.records <= len(first)
 
     def waits(entry: Entry) -> bool:
-        record = entry.record
-        return key_of(record) not in sealed and parse_canonical_time(record.receipt.recorded_at) >= since
+        return entry.is_record and entry.recorded_at >= since and key_of(entry.record) not in sealed
 
     kept = [entry for entry in first if waits(entry)]
     if whole:
-        times = [parse_canonical_time(entry.record.receipt.recorded_at) for entry in kept]
+        times = [entry.recorded_at for entry in kept]
         return Waiting(len(kept), min(times, default=None), basis, [entry.record for entry in kept], True)
-    times = [parse_canonical_time(entry.record.receipt.recorded_at) for entry in kept]
+    times = [entry.recorded_at for entry in kept]
     newest = store.read(_last_but(store, MAX_READ), MAX_READ)
     records = backlog.records - (len(first) - len(kept))
     oldest = min(times, default=backlog.oldest)
@@ -105,7 +104,7 @@ def _past(store: Store, after: int, basis: Basis, sealed: set[Key], since: int =
 
 def _before(store: Store, time: int) -> int:
     """The position before the first record recorded from `time` on; positions follow the order of recording closely."""
-    return _least(lambda entry: entry is None or parse_canonical_time(entry.record.receipt.recorded_at) >= time, store)
+    return _least(lambda entry: entry is None or entry.recorded_at >= time, store)
 
 
 def _last_but(store: Store, count: int) -> int:

@@ -132,8 +132,8 @@ class Store:
     def read(self, after: int, limit: int) -> list[Entry]:
         """At most `limit` records past the position `after`, in order of position.
 
-        Never returns, later, a position below one that it has returned. Raises MismatchError that names the position
-        of a row that is no valid record.
+        Never returns, later, a position below one that it has returned. Rows come as they stand: `Entry.record` checks
+        one, and raises MismatchError that names its position where it is no valid record.
         """
         self._only("sealer", "keeper", "reader")
         through = self._database.settled()
@@ -143,7 +143,7 @@ class Store:
         return [entry_of(row) for row in found]
 
     def digest_at(self, position: int) -> str | None:
-        """SHA-256, in hex, of the canonical record at a position; None where there is none.
+        """SHA-256, in hex, of the record at a position, or of a row's values where it is none; None: no row.
 
         A store that was restored from an older backup has none, or another record, where one was read before.
         """

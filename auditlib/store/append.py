@@ -24,7 +24,8 @@ from auditlib.store.rows import Clock, Outcome, Row
 
 MAX_GROUP = 8192  # records in one transaction, unless a single call brings more
 
-Bodies = dict[tuple[str, str], dict[bytes, Receipt]]  # (source, event_id) -> SHA-256 of each body -> its receipt
+Ids = set[tuple[str, str]]  # (source, event_id)
+Bodies = dict[tuple[str, str, bytes], Receipt]  # (source, event_id, SHA-256 of a body) -> its receipt
 
 _CLOCK = text(
     'INSERT INTO clocks (source, minute, at, "offset") VALUES (:source, :minute, :at, :offset) ON CONFLICT DO NOTHING'
@@ -105,12 +106,13 @@ class Appender:
             for row, _ in call.kept:
                 sources.setdefault(row.source, []).append(row.event_id)
         fresh: list[Row] = []
+        ids: Ids = set()
+        bodies: Bodies = {}
         with self._database.begin(write=True) as connection:
-            bodies: Bodies = {}
             for source, event_id, sha256, recorded_at, source_seq in self._database.known(connection, sources):
-                receipt = Receipt(format_time(recorded_at), source, source_seq)
-                bodies.setdefault((source, event_id), {})[sha256] = receipt
-            outcomes = [[_judge(row, receipt, bodies, fresh) for row, receipt in call.kept] for call in group]
+                ids.add((source, event_id))
+                bodies[source, event_id, sha256] = Receipt(format_time(recorded_at), source, source_seq)
+            outcomes = [[_judge(row, receipt, ids, bodies, fresh) for row, receipt in call.kept] for call in group]
             if fresh:
                 self._database.insert(connection, fresh)
             if refused := [row for call in group for row in call.refused]:
@@ -121,11 +123,12 @@ class Appender:
         return outcomes
 
 
-def _judge(row: Row, receipt: Receipt, bodies: Bodies, fresh: list[Row]) -> Outcome:
-    known = bodies.setdefault((row.source, row.event_id), {})
-    if first := known.get(row.sha256):
+def _judge(row: Row, receipt: Receipt, ids: Ids, bodies: Bodies, fresh: list[Row]) -> Outcome:
+    _, source, _, event_id, sha256, _ = row
+    if first := bodies.get((source, event_id, sha256)):
         return Outcome("repeated", first)
+    bodies[source, event_id, sha256] = receipt
     fresh.append(row)
-    outcome = Outcome("conflict" if known else "recorded", receipt)
-    known[row.sha256] = receipt
-    return outcome
+    known = (source, event_id) in ids
+    ids.add((source, event_id))
+    return Outcome("conflict" if known else "recorded", receipt)

@@ -23,6 +23,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
+from psycopg.pq import Format
 from sqlalchemy import (
     ARRAY,
     URL,
@@ -124,6 +126,14 @@ _DELETE = delete(records).where(
 )
 
 
+class _BinaryCursor(psycopg.Cursor[Any]):
+    """Results as bytes, not spelled out: an event as text is twice as long, and reading takes a third longer."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.format = Format.BINARY
+
+
 class Postgres:
     """One database; see `auditlib.store.Database`. `role` is one of ROLES, or None for the owner who sets it up."""
 
@@ -162,7 +172,10 @@ class Postgres:
             "enable_seqscan": "off",
             "enable_bitmapscan": "off",
             "enable_sort": "off",
+            # What is off is priced so high that the smallest query over the lease would be compiled first, for 30 ms.
+            "jit": "off",
         }
+        connection.cursor_factory = _BinaryCursor
         with closing_on_error(connection), connection.cursor() as cursor:
             for name, value in settings.items():
                 cursor.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))

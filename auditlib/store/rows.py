@@ -3,20 +3,21 @@
     (17, 1767882728000000, 'billing-api/7f3a', 3, '01JH2K8Q9R3W...', <32 bytes>, b'{"action":"role.grant",...}')
 
 A row is position, recorded_at, source, source_seq, event_id, the SHA-256 of the event, and the canonical event.
-What is read back is believed only where it re-encodes to the same bytes.
+Reading gives the row as it stands. Who checks it: `Entry.record`, by itself; or the sealer, many rows at a time, which
+lays them out as columns by `formats.columns.table_of_events` and compares `event_id` and `sha256` by `check_claims`.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from auditlib.errors import MalformedError, MismatchError
-from auditlib.formats.canonical import MAX_INTEGER
+from auditlib.formats.canonical import MAX_INTEGER, canonical_struct
 from auditlib.formats.event import (
     MAX_EVENT_BYTES,
     NAME,
@@ -25,21 +26,41 @@ from auditlib.formats.event import (
     Record,
     check_record,
     event_bytes,
-    record_bytes,
 )
 from auditlib.formats.times import LATEST, format_time, parse_canonical_time
 
 MAX_REFUSAL_BYTES = 1024 * 1024  # UTF-8 bytes of one quarantined body or reason; a quarter of the largest request
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """One row: the record, and its place in the order of sealing."""
+class Entry(msgspec.Struct, frozen=True, dict=True):
+    """One row as the database gives it: its place in the order of sealing, and what nobody has looked at yet."""
 
     position: int
-    record: Record
+    recorded_at: int
+    source: str
+    source_seq: int | None
+    event_id: str
+    sha256: bytes
+    event: bytes
+
+    @cached_property
+    def record(self) -> Record:
+        """The record that the row holds, wholly checked.
+
+        Raises MismatchError that names the position, unless the row is exactly what `row_of` makes of a valid record.
+        """
+        return _record_of(self)
+
+    @property
+    def is_record(self) -> bool:
+        """Whether the row holds a valid record; one that does not is sealed by its digest alone."""
+        try:
+            return self.record is not None
+        except MismatchError:
+            return False
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of one record; the receipt is the first one's where the record is a repeat."""
 
     status: Literal["recorded", "repeated", "conflict"]
@@ -94,6 +115,7 @@ class Row(NamedTuple):
 
 _STORED = tuple[int, int, str, int | None, str, bytes, bytes]  # position and the columns of Row
 _events = msgspec.json.Decoder(Event)
+_ANOTHER = "the event is not written canonically, or is not the one that event_id names."
 
 
 def row_of(record: Record) -> Row:
@@ -110,31 +132,45 @@ def row_of(record: Record) -> Row:
 
 
 def entry_of(stored: Sequence[Any]) -> Entry:
-    """Position and row as the database gives them -> an Entry.
+    """Position and row as the database gives them -> an Entry, unchecked."""
+    return Entry(*stored)
 
-    Raises MismatchError that names the position, unless the row is exactly what `row_of` makes of a valid record.
-    """
-    try:
-        position, recorded_at, source, source_seq, event_id, digest, data = msgspec.convert(tuple(stored), _STORED)
-        if len(data) > MAX_EVENT_BYTES:
-            raise MalformedError(f"an event of {len(data):,} bytes is past the limit of {MAX_EVENT_BYTES:,}.")
-        event = _events.decode(data)
-        record = check_record(Record(event, Receipt(format_time(recorded_at), source, source_seq)))
-        # What a lenient reader lets pass (a key twice, 1.0, spaces) does not re-encode to itself.
-        same = record.event.event_id == event_id and event_bytes(record.event) == data
-    except (MalformedError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise _no_record(stored, str(error)) from None
-    if not same:
-        raise _no_record(stored, "the event is not written canonically, or is not the one that event_id names.")
-    found = hashlib.sha256(data).digest()
-    if found != digest:
-        raise _no_record(stored, "the event is not the one that was stored.", digest.hex(), found.hex())
-    return Entry(position, record)
+
+def check_claims(entries: Sequence[Entry], event_ids: Sequence[str]) -> None:
+    """MismatchError where a row's event_id is not the one of its event, or its SHA-256 not that of its bytes."""
+    for entry, event_id in zip(entries, event_ids, strict=True):
+        if entry.event_id != event_id:
+            raise _no_record(entry, _ANOTHER)
+        found = hashlib.sha256(entry.event).digest()
+        if found != entry.sha256:
+            raise _no_record(entry, "the event is not the one that was stored.", entry.sha256.hex(), found.hex())
 
 
 def digest_of(entry: Entry) -> str:
-    """SHA-256, in hex, of the entry's canonical record."""
-    return hashlib.sha256(record_bytes(entry.record)).hexdigest()
+    """SHA-256, in hex, of the entry's canonical record; of the row's values where it is none."""
+    try:
+        receipt = canonical_struct(Receipt(format_time(entry.recorded_at), entry.source, entry.source_seq), None)
+        data = b'{"event":%b,"receipt":%b}' % (entry.event, receipt)
+    except (MalformedError, TypeError):
+        data = repr(msgspec.structs.astuple(entry)).encode()
+    return hashlib.sha256(data).hexdigest()
+
+
+def _record_of(entry: Entry) -> Record:
+    try:
+        msgspec.convert(msgspec.structs.astuple(entry), _STORED)
+        if len(entry.event) > MAX_EVENT_BYTES:
+            raise MalformedError(f"an event of {len(entry.event):,} bytes is past the limit of {MAX_EVENT_BYTES:,}.")
+        event = _events.decode(entry.event)
+        record = check_record(Record(event, Receipt(format_time(entry.recorded_at), entry.source, entry.source_seq)))
+        # What a lenient reader lets pass (a key twice, 1.0, spaces) does not re-encode to itself.
+        same = event_bytes(record.event) == entry.event
+    except (MalformedError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise _no_record(entry, str(error)) from None
+    if not same:
+        raise _no_record(entry, _ANOTHER)
+    check_claims([entry], [record.event.event_id])
+    return record
 
 
 def refusal_row(refusal: Refusal) -> dict[str, Any]:
@@ -185,10 +221,10 @@ def _check_time(micros: int) -> None:
         raise MalformedError(f"{micros} microseconds are past the year 9999, or before 1970.")
 
 
-def _no_record(stored: Sequence[Any], reason: str, expected: object = None, found: object = None) -> MismatchError:
+def _no_record(entry: Entry, reason: str, expected: object = None, found: object = None) -> MismatchError:
     return MismatchError(
         f"the stored row is no valid record: {reason}",
-        where=f"position {stored[0]}",
+        where=f"position {entry.position}",
         remedy="Find out who wrote to the database other than the collector.",
         expected=expected,
         found=found,

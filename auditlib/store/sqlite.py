@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -92,7 +93,7 @@ class SQLite:
 
     def _connected(self, connection: sqlite3.Connection, pooled: Any) -> None:
         # Text that is not UTF-8 must reach the check that names its position, not end in the driver.
-        connection.text_factory = lambda text: text.decode(errors="surrogateescape")
+        connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
         if self._role == "keeper":
             connection.create_function("auditlib_prune_through", 0, lambda: self._prune_through)
         with closing_on_error(connection):
