@@ -8,7 +8,7 @@ KEY    := data-samples/sample.vkey
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fix samples notebooks s3 bench lock clean
+.PHONY: help demo test reproduce lint fix samples notebooks s3 bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,9 +24,18 @@ demo: $(VENV)/.ready ## from the sample vault to a checked evidence packet
 	@echo
 	@echo "The report: open build/role-grants/data/report.html in a browser."
 
-test: $(VENV)/.ready ## the tests, then every notebook executed again and compared
+test: $(VENV)/.ready ## the tests, then every notebook and packet made again and compared
 	$(BIN)/python -m pytest -n 2 tests/
-	AUDITLIB_VAULT=$(CURDIR)/$(SAMPLE) AUDITLIB_KEY=$(CURDIR)/$(KEY) $(BIN)/python -m pytest --nbval notebooks/
+	@$(MAKE) --no-print-directory reproduce
+
+reproduce: export AUDITLIB_VAULT := $(CURDIR)/$(SAMPLE)
+reproduce: export AUDITLIB_KEY := $(CURDIR)/$(KEY)
+reproduce: $(VENV)/.ready ## every notebook against its stored outputs, every request's packet made twice
+	$(BIN)/python -m pytest -n 2 --nbval notebooks/
+	@rm -rf build/answers && mkdir -p build
+	$(BIN)/auditlib requests build --all --requests data-samples/requests.toml \
+	    --period 2026-03-01/2026-06-01 -o build/answers
+	$(BIN)/auditlib requests --requests data-samples/requests.toml --dir build/answers --reproduce
 
 lint: $(VENV)/.ready ## style, types, and which module may import which
 	$(BIN)/ruff check .
