@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import data, imports, packets, queries, sizes, storage, verification, writing
+from benchmarks import data, imports, library, packets, queries, sizes, storage, verification, writing
 from benchmarks.measure import Row
 
 EVENTS = 1_000_000
@@ -27,6 +27,7 @@ def run(events: int) -> Iterator[Row]:
         yield from queries.rows(lab)
         yield from sizes.rows(lab)
         yield from packets.rows(lab)
+        yield from library.rows(lab)
     yield from imports.rows()
     yield from storage.rows(max(4, min(storage.SEALS, events // 1000)))
     yield from writing.rows(*(min(events, most) for most in (writing.EVENTS, writing.SINGLES, writing.RECORDS)))

@@ -35,7 +35,7 @@ def rows(lab: Lab) -> Iterator[Row]:
     period = {"since": "2026-01-01", "until": "2027-01-01"}
     with TemporaryDirectory(prefix="auditlib-bench-packets-") as folder:
         place = Path(folder)
-        empty = _seconds_of_nothing(place)
+        empty = seconds_of_nothing(place)
         for name, asked in ASKED.items():
             out = place / name.replace(" ", "-")
             start = time.perf_counter()
@@ -60,8 +60,8 @@ def rows(lab: Lab) -> Iterator[Row]:
             )
 
 
-def _seconds_of_nothing(place: Path) -> float:
-    """The papermill command on a notebook without a cell; the better of two."""
+def seconds_of_nothing(place: Path) -> float:
+    """The papermill command on a notebook without a cell, in seconds; the better of two."""
     source = place / "empty.ipynb"
     source.write_text(json.dumps(EMPTY))
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", source, place / "out.ipynb"]

@@ -14,7 +14,7 @@ from auditlib.evidence.examined import Examined
 from auditlib.formats.event import Record
 from auditlib.imports import import_files
 from auditlib.intakes import Direct
-from auditlib.packet.build import _pack
+from auditlib.packet.build import Asked, _pack
 from auditlib.packet.notebook import Executed
 from auditlib.packet.redaction import Cut
 from auditlib.trail import Trail
@@ -73,7 +73,7 @@ def packed(trail: Trail, answer: Examined, out: Path) -> Mapping[str, Any]:
     """A packet's files by name, and the `report` of its checks; built without running the notebook."""
     answer.answer().write(out.with_name("scratch"))
     executed = Executed(answer.request.name, "0" * 64, b"{}\n")
-    _pack(trail, executed, {"at": trail.checkpoint.size}, Cut(()), out.with_name("scratch"), out)
+    _pack(trail, executed, {"at": trail.checkpoint.size}, Cut(()), out.with_name("scratch"), out, Asked({}))
     files: dict[str, Any] = read_folder(out)
     return {**files, "report": check(files, (simulator.KEY.verifier,))}
 
