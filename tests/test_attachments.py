@@ -290,6 +290,9 @@ def test_an_export_that_was_cut_does_not_pass_for_whole(rows: int) -> None:
         ({"exported_at": None}, "exported_at"),
         ({"time_zone": "Mars/Olympus"}, "time_zone: 'Mars/Olympus' is no time zone"),
         ({"time_zone": "../../etc/passwd"}, "is no time zone"),
+        ({"time_zone": "localtime"}, "another zone on another machine"),
+        ({"time_zone": "posixrules"}, "another zone on another machine"),
+        ({"system": "a\0b"}, "system"),
         ({"rows": "1"}, "rows"),
         ({"rows": True}, "rows"),
         ({"rows": -1}, "rows"),
@@ -342,6 +345,16 @@ def test_without_a_declaration_there_is_one_to_paste(tmp_path: Path) -> None:
         template = template.replace(f'{key} = ""', f'{key} = "{value}"')
     beside.write_text(template)
     assert load("leavers", path).frame["account"].tolist() == ["u_1"]
+
+
+def test_the_declaration_to_paste_of_a_free_table_reads_once_it_is_filled_in(tmp_path: Path) -> None:
+    """Whatever the headers are: `line` is a name of ours, and is not proposed."""
+    path = lay(tmp_path, "tickets", b'Line,"Quote "" and \\","\xf0\x9f\x98\x80",Ticket,ticket\n1,2,3,4,5\n', None)
+    with pytest.raises(MalformedError) as caught:
+        load("tickets", path)
+    template = caught.value.remedy.split("\n", 1)[1].replace('= ""', '= "2026-07-01T09:15:00Z"')
+    path.with_name("tickets.csv.toml").write_text(template)
+    assert load("tickets", path).frame.to_dict("list") == {"line": [2], "quote_and": ["2"], "ticket": ["4"]}
 
 
 def test_a_response_stands_once_for_an_item() -> None:

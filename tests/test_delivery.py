@@ -29,6 +29,7 @@ from auditlib.keyfiles import load_signing_key, write_key_files
 from auditlib.packet import delivery as deliveries
 from auditlib.packet.bag import write_bag
 from auditlib.packet.build import build_packet
+from auditlib.packet.check import check_packet
 from auditlib.packet.delivery import deliver, list_packets, withdraw
 from auditlib.packet.transmittal import Supersedes, sign_packet
 from auditlib.state import SealerState
@@ -40,6 +41,7 @@ from auditlib.vault.s3 import S3Vault
 ADA = SigningKey("ada@acme.example", bytes(range(64, 96)))
 GRACE = SigningKey("grace@acme.example", bytes(range(96, 128)))
 PERIOD = {"since": "2026-03-01", "until": "2026-04-01"}
+PACKET = "data/packet.json"
 LATER = parse_time("2026-04-10T00:00:00Z")
 RETENTION = Retention(1, "COMPLIANCE")  # days; what the tests lock on a real server is soon gone
 
@@ -208,6 +210,37 @@ def test_an_object_planted_in_the_packets_place_stops_the_delivery(world: World)
     with pytest.raises(MismatchError, match="another object stands"):
         world.deliver("first")
     assert world.snapshot() == before and events_of(world) == []
+
+
+def test_what_was_checked_is_what_is_delivered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody puts another packet in its place between the check and the delivery."""
+    for name in ("first", "second"):
+        world.sign(name)
+    other = world.packets["second"].read_bytes()
+
+    def checked(path: Path, keys: Any) -> Any:
+        report = check_packet(path, keys)
+        world.packets["first"].write_bytes(other)
+        return report
+
+    monkeypatch.setattr(deliveries, "check_packet", checked)
+    told = world.deliver("first")
+    stored = world.folder / "stored.zip"
+    stored.write_bytes(LocalVault(world.url).get(packet_key(told.packet_digest), 2**30))
+    assert check_packet(stored).digest == told.packet_digest == world.digests["first"]
+
+
+def test_a_packet_whose_period_asks_for_nothing_leaves_the_others_listed(world: World) -> None:
+    """Its manifests are right and it is signed: what cannot be counted is not counted, and the list stands."""
+
+    def backwards(told: Any) -> None:
+        told["period"]["utc"] = {"since": "2026-04-01T00:00:00Z", "until": "2026-03-01T00:00:00Z"}
+
+    rewrite(world.packets["first"], Packet(unzipped(world.packets["first"])).json(PACKET, backwards).fix().files)
+    for name in ("first", "third"):
+        world.sign(name)
+        world.deliver(name)
+    assert [(one.stored, one.late_events) for one in world.listed()] == [("as sealed", None), ("as sealed", 0)]
 
 
 # --- superseded, withdrawn, late ---------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 import typer
@@ -66,6 +67,17 @@ def test_evidence_is_named_by_its_hash(files: Mapping[str, bytes]) -> None:
         for evidence in observation["relevant-evidence"]:
             assert resources[evidence["links"][0]["href"].removeprefix("#")]["href"] == evidence["href"]
             assert evidence["props"][0]["value"] == sha256(files[evidence["href"]]).hexdigest()
+
+
+def test_a_path_that_a_url_would_read_otherwise_still_leads_to_its_file(files: Mapping[str, bytes]) -> None:
+    """An origin may hold what begins a query or a fragment."""
+    odd = "proof/acme.example/a#b?c%41/checkpoint"
+    packet = Packet(files).json("data/packet.json", lambda told: told["files"].update({odd: "0" * 64}))
+    links = {one["title"]: one["rlinks"][0]["href"] for one in results_of(packet.files)["back-matter"]["resources"]}
+    assert f"data/{odd}" in links and links["data/events.jsonl"] == "data/events.jsonl"
+    for name, href in links.items():
+        parts = urlsplit(href)
+        assert (unquote(parts.path), parts.query, parts.fragment) == (name, "", "")
 
 
 def test_no_finding_says_more_than_potential_exceptions(files: Mapping[str, bytes]) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from packets import ROOT, SAMPLE_KEY, DictBag, Packet, approval, check, event, s
 from auditlib.errors import MalformedError, MismatchError
 from auditlib.formats.times import parse_time
 from auditlib.packet import bag as bags
+from auditlib.packet import diff as diffs
 from auditlib.packet.build import build_packet
 from auditlib.packet.diff import MAX_SHOWN, Comparison, compare, compare_tables, diff_packets
 from auditlib.packet.notebook import code_hash
@@ -230,6 +232,7 @@ def test_software_versions_that_are_not_those_are_named() -> None:
     }
     assert (comparison.identical, comparison.meaning_differs, comparison.ok) == (False, False, False)
     assert comparison.headline().startswith("Same meaning, other bytes") and "versions" in comparison.headline()
+    assert "Not compared: data/report.html." in comparison.headline()
     tags = dict.fromkeys(("bag-info.txt", "manifest-sha256.txt", "tagmanifest-sha256.txt"), "same")
     assert meanings(comparison) == {PACKET: "same", "data/report.html": "unknown", **tags}
 
@@ -278,6 +281,27 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pa
     marker.unlink()
     yield folder / "packet", vault, marker, code_hash(folder / "role-grants.ipynb")
     shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("grants (Q1) + more, 50%", "none of this library's own"),
+        ("\u5b57" * 80, "none of this library's own"),
+        ("\u5b57" * 100, "names no notebook"),
+        ("a" * 250, "names no notebook"),
+        ("../a", "names no notebook"),
+        (".a", "names no notebook"),
+        ("a\nb", "names no notebook"),
+        ("", "names no notebook"),
+    ],
+)
+def test_any_name_of_a_file_names_a_notebook_and_no_path_does(name: str, said: str, tmp_path: Path) -> None:
+    """Whatever a notebook may be called where a packet is built, its packet can be made again."""
+    packet = Packet(sample()).json(PACKET, lambda told: told["notebook"].update(name=name)).fix()
+    write(packet.files, tmp_path / "packet")
+    with pytest.raises(MalformedError, match=said):
+        reproduce_packet(tmp_path / "packet", str(sample_vault()), keys=SAMPLE_KEY)
 
 
 def test_a_foreign_notebook_does_not_run_without_permission(foreign: tuple[Path, Path, Path, str]) -> None:
@@ -454,6 +478,21 @@ def test_junk_in_any_file_is_a_difference_and_never_a_crash() -> None:
                 assert comparison.meaning_differs, (name, junk[:10])
 
 
+def test_two_statements_too_large_to_be_read_do_not_pass_for_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A packet.json past the limit is told apart by its hash, whatever it says."""
+    monkeypatch.setattr(diffs, "MAX_PACKET_JSON_BYTES", 100)
+    other = {**sample(), PACKET: sample()[PACKET].replace(b"admin", b"nimda", 1)}
+    comparison = against(other)
+    assert meanings(comparison)[PACKET] == "differs" and comparison.meaning_differs
+
+
+def test_two_checkpoints_that_are_no_text_are_no_same_checkpoint() -> None:
+    """Bytes that are no UTF-8 look alike where they are shown, and are not."""
+    name = next(name for name in sample() if name.endswith("/checkpoint"))
+    comparison = against({**sample(), name: b"a\xff\n\nb"}, {**sample(), name: b"a\xfe\n\nb"})
+    assert meanings(comparison)[name] == "differs"
+
+
 # --- tables --------------------------------------------------------------------------------------------------
 
 
@@ -533,3 +572,36 @@ def test_parquet_is_compared_by_values_and_types_are_named() -> None:
     assert not compare_tables("t.parquet", parquet_bytes(source), parquet_bytes(empty)).same_meaning
     times = [pa.table({"at": pa.array([nano], pa.timestamp("ns", "UTC"))}) for nano in (1, 2)]
     assert compare_tables("t.parquet", *map(parquet_bytes, times)).rows
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.date32(), pa.duration("s"), pa.timestamp("us", "UTC"), pa.time64("us"), pa.decimal128(38, 2)], ids=str
+)
+def test_a_value_past_what_python_holds_is_a_difference_and_no_crash(kind: pa.DataType) -> None:
+    """A hostile table states days, spans and times that no calendar has."""
+    name = next(name for name in sample() if name.endswith(".parquet"))
+    width = pa.int32() if kind == pa.date32() else pa.int64()
+    tables = [pa.table({"x": pa.array([number], width).cast(kind, safe=False)}) for number in (2**31 - 1, 2**31 - 2)]
+    comparison = against(*({**sample(), name: parquet_bytes(each)} for each in tables))
+    assert meanings(comparison)[name] == "differs"
+
+
+def test_a_text_that_many_rows_refer_to_is_kept_once() -> None:
+    """Some kilobytes of Parquet that spell 200 MB do not take them."""
+
+    def bomb(letter: str) -> bytes:
+        return parquet_bytes(pa.table({"x": [letter * 100_000] * 2_000, "n": range(2_000)}), compression="zstd")
+
+    files = [bomb(letter) for letter in "ab"]
+    tracemalloc.start()
+    try:
+        found = compare_tables("t.parquet", *files)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert max(map(len, files)) < 50_000 and found.changed == 2_000
+    assert peak < 50 * 1024 * 1024
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diffs, "MAX_TABLE_BYTES", 10_000)
+        with pytest.raises(MalformedError, match="10,000 bytes"):
+            compare_tables("t.parquet", *files)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shutil
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import msgspec
 import nbformat
 import pandas as pd
 import pytest
-from packets import SAMPLE_KEY, SAMPLES, event, read_folder, sample, sample_trail, sample_vault, trail_of
+from packets import SAMPLE_KEY, SAMPLES, Packet, event, read_folder, sample, sample_trail, sample_vault, trail_of
 from typer.testing import CliRunner
 
 from auditlib.cli import app
@@ -23,10 +25,11 @@ from auditlib.errors import AuditlibError, MalformedError, MismatchError, Unavai
 from auditlib.evidence.answer import period_of
 from auditlib.evidence.scope import parse_scope, scope_sentences, scope_table
 from auditlib.formats.canonical import canonical
+from auditlib.packet.bag import write_bag
 from auditlib.packet.check import check_packet
 from auditlib.requests import building, laying, model
 from auditlib.requests.asking import ask, parse_span
-from auditlib.requests.index_page import check_index_place, make_index
+from auditlib.requests.index_page import check_index_place, make_index, write_index
 from auditlib.requests.standing import read_packet, standings
 
 HEAD = 'format = "auditlib/requests/v1"\n'
@@ -119,6 +122,21 @@ def test_a_hostile_list_is_refused_with_a_sentence(text: str, said: str) -> None
     assert said in refused(text)
 
 
+@pytest.mark.parametrize("more", ['attach_dir = "link"', 'attach = { roster = "link/a.csv" }', 'attach_dir = "round"'])
+def test_a_link_that_leaves_the_folder_of_the_list_is_refused(more: str, tmp_path: Path) -> None:
+    """Whoever sends a list with its folder chooses no other file of who answers it."""
+    own = tmp_path / "own"
+    own.mkdir()
+    (tmp_path / "private").mkdir()
+    (own / "link").symlink_to(tmp_path / "private")
+    (own / "round").symlink_to("round")
+    with pytest.raises(MalformedError, match="not in the folder of this file or below it"):
+        listed(line(more=more), own)
+    (own / "inside").mkdir()
+    (own / "fine").symlink_to("inside")
+    assert listed(line(more='attach_dir = "fine"'), own).requests[0].attach_dir == "fine"
+
+
 def test_a_list_of_another_format_or_no_text_is_refused(tmp_path: Path) -> None:
     """The format is named, and bytes that are no UTF-8 are no list."""
     path = tmp_path / "requests.toml"
@@ -207,6 +225,13 @@ OWN = """
 from auditlib import evidence
 from auditlib.errors import UnavailableError
 raise UnavailableError("the ticket system did not answer.", where="tickets")
+"""
+
+AWAY = """
+import os
+from auditlib.errors import UnavailableError
+if os.environ.get("TICKETS_AWAY"):
+    raise UnavailableError("the ticket system did not answer.", where="tickets")
 """
 
 
@@ -448,6 +473,36 @@ def test_the_digest_on_the_page_changes_with_any_packet(tmp_path: Path) -> None:
     assert make_index([one]) == make_index([one])
 
 
+def test_a_sample_rule_that_is_another_today_is_noted(tmp_path: Path) -> None:
+    """The rule is part of what is asked, as the parameters are."""
+    source = 'sample_method: "choice[whole]" = "whole"\nsample_size: "int[0, 99] or none" = None'
+    cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "own.ipynb")
+    rule = {"sample_method": "whole", "sample_size": 25}
+    packet = Packet(sample()).json("data/packet.json", lambda told: told["parameters"].update(rule)).fix()
+    write_bag(packet.files, tmp_path / "A-1")
+    for size, noted in ((25, False), (60, True)):
+        asked = listed(line(notebook="own.ipynb", more=f'sample = {{ method = "whole", size = {size} }}'), tmp_path)
+        (one,) = standings(asked, tmp_path)
+        assert ("the request asks for another sample_size today" in one.notes) is noted
+
+
+def test_storage_that_is_away_is_no_packet_that_does_not_reproduce(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is known then: the code is 3, and no word is said of the evidence."""
+    path = tmp_path / "requests.toml"
+    laying.lay_down("mine", path)
+    book = nbformat.read(tmp_path / "mine.ipynb", as_version=4)
+    book.cells.append(nbformat.v4.new_code_cell(AWAY))
+    book.cells.insert(0, book.cells.pop())
+    nbformat.write(book, tmp_path / "mine.ipynb")
+    build(path, tmp_path / "packets", "--all", "--period", EMPTY)
+    monkeypatch.setenv("TICKETS_AWAY", "1")
+    asked = ("--requests", str(path), "--dir", str(tmp_path / "packets"), "--vault", str(sample_vault()))
+    assert "does NOT reproduce" not in run(*asked, "--reproduce", code=3)
+
+
 def test_a_packet_of_another_trail_or_past_the_vaults_end_is_noted(tmp_path: Path) -> None:
     """A vault that was cut, or is not the one, shows in the list."""
     put(tmp_path)
@@ -511,6 +566,55 @@ def test_a_new_request_that_cannot_be_laid_down_leaves_nothing(tmp_path: Path) -
     before = read_folder(tmp_path)
     run("new", "fine", "--requests", str(path), code=2)
     assert read_folder(tmp_path) == before
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """No file grows past so many bytes: what a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_the_list_as_it_was_byte_for_byte(tmp_path: Path) -> None:
+    """Half of the new lines would make it no list; half a notebook would stand in the way of the next try."""
+    path = tmp_path / "requests.toml"
+    for rest in (b"", b"# a longer list\n" * 5_000):
+        path.write_bytes(HEAD.encode() + rest)
+        before = read_folder(tmp_path)
+        with room_for(path.stat().st_size + 20), pytest.raises(UnavailableError, match="cannot be written"):
+            laying.lay_down("mine", path)
+        assert read_folder(tmp_path) == before
+    path.unlink()
+    with room_for(20), pytest.raises(UnavailableError, match="cannot be written"):
+        laying.lay_down("mine", path, "role-grants")
+    assert read_folder(tmp_path) == {}
+
+
+def test_a_full_disk_leaves_no_half_written_index(tmp_path: Path) -> None:
+    """The index that stood there stands, and nothing beside it."""
+    index = make_index([])
+    write_index(index, tmp_path)
+    before = read_folder(tmp_path)
+    with room_for(10), pytest.raises(UnavailableError, match="index cannot be written"):
+        write_index(index, tmp_path)
+    assert read_folder(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["\U0001f600", 'a"b', "a\\b", "\udcff"])
+def test_a_notebook_of_any_name_is_named_in_the_list_or_refused(name: str, tmp_path: Path) -> None:
+    """What TOML spells otherwise than JSON, and a name that is no text."""
+    path, book = tmp_path / "requests.toml", tmp_path / f"{name}.ipynb"
+    shutil.copy(SAMPLES.parent / "notebooks" / "role-grants.ipynb", book)
+    try:
+        laying.lay_down("mine", path, str(book))
+    except MalformedError:
+        assert name in ("a\\b", "\udcff") and not path.exists()
+    else:
+        assert model.read_requests(path).requests[0].notebook == book.name
 
 
 # --- the systems in scope ----------------------------------------------------------------------------------------

@@ -271,6 +271,15 @@ def test_a_false_statement_is_found_though_rightly_signed(fault: str, signed: Ma
     assert errors(check(changed(signed, FALSE[fault]))), fault
 
 
+def test_a_statement_nested_past_every_limit_is_a_finding_and_no_crash(signed: Mapping[str, bytes]) -> None:
+    """However deep, also where one more level is just too many for one of the readers."""
+    head, tail = canonical(statement_of(signed)).split(b'"subject":[', 1)
+    for depth in range(880, 1010):
+        payload = head + b'"subject":[' + b'{"a":' * depth + b"1" + b"}" * depth + b"," + tail
+        forged = {**signed, NAME: envelope_bytes(Envelope(payload, PAYLOAD_TYPE).signed(ADA))}
+        assert check_transmittal(DictBag(forged)).findings, depth
+
+
 def test_other_spellings_of_the_same_words_are_refused(signed: Mapping[str, bytes]) -> None:
     """White space, a payload type of another kind, a field twice: one statement, one spelling."""
     statement = statement_of(signed)

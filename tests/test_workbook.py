@@ -276,7 +276,17 @@ def test_any_name_of_a_table_makes_a_sheet_name(facts: dict[str, Any]) -> None:
     """Too long, forbidden signs, alike but for the case, `History`, the names of our own sheets."""
     told, tables = small(facts, item=["a"])
     names = ["x" * 40, "x" * 40 + "y", "a/b[c]:d*e?", "COVER", "cover", "history", "population", "'quoted'", "\u202e"]
+    names += ["\U0001f600" * 20, "   ", ""]
     found = opened(workbook(told, tables | dict.fromkeys(names, tables["things"]), SEALED)).sheetnames
     assert len(found) == len({name.lower() for name in found}) == 6 + len(names)
     assert all(0 < len(name) <= 31 and not set(name) & set("[]:*?/\\'") for name in found)
     assert "history" not in {name.lower() for name in found}
+    assert not [name for name in found if name.startswith("Sheet")]  # what a sheet without a name is called
+
+
+def test_a_column_may_have_any_heading(facts: dict[str, Any]) -> None:
+    """None at all, blanks, or a long one: what stands below is there."""
+    told, tables = small(facts, item=["a"])
+    odd = pa.table([["x"], ["y"], ["z"]], names=["", " ", "long " * 30])
+    page = opened(workbook(told, tables | {"odd": odd}, SEALED))["Odd"]
+    assert [cell.value for cell in page[2]] == ["x", "y", "z"]

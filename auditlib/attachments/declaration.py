@@ -40,7 +40,9 @@ MAX_TEXT_CHARS = 4096  # characters of a text in it: a query can be long
 MAX_COLUMNS = 200  # columns of a file; exports of ticket systems have some 80
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _COLUMN = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_LINE = "line"  # the column of our own in every frame: where a row begins in the file
 _HOUR = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+_MACHINES_OWN = ("localtime", "posixrules")  # zones that are others on other machines
 _TEXTS = ("system", "query", "exporter")
 _KEYS = ("name", *_TEXTS, "exported_at", "time_zone", "rows", "cutoff", "columns")  # besides `format`
 
@@ -92,6 +94,10 @@ def parse_declaration(name: str, data: bytes) -> Declaration:
         zone_of(zone)
     except MalformedError as error:
         raise MalformedError(error.message, where="time_zone", remedy=error.remedy) from None
+    if zone in _MACHINES_OWN:  # the packet could not be made again anywhere else
+        raise MalformedError(
+            f"{zone!r} is another zone on another machine.", where="time_zone", remedy="Write one like Europe/Berlin."
+        )
     rows = stated.get("rows")
     if type(rows) is not int or rows < 0:
         raise MalformedError("is no whole number: state how many data rows the system exported.", where="rows")
@@ -111,7 +117,7 @@ def template(name: str, headers: Sequence[str], rows: int) -> str:
     wanted = [column for column, shape in SHAPES[name].items() if shape.required] if name in SHAPES else []
     plain = {re.sub(r"[^a-z0-9]+", "_", header.lower()).strip("_"): header for header in reversed(headers)}
     columns = {column: plain.get(column, "") for column in wanted} or {
-        column: header for column, header in reversed(plain.items()) if _COLUMN.fullmatch(column)
+        column: header for column, header in reversed(plain.items()) if _COLUMN.fullmatch(column) and column != _LINE
     }
     lines = [
         f'format = "{FORMAT}"',
@@ -132,7 +138,7 @@ def template(name: str, headers: Sequence[str], rows: int) -> str:
 
 def _text(stated: Mapping[str, Any], key: str) -> str:
     value = stated.get(key)
-    if not isinstance(value, str) or not value.strip() or len(value) > MAX_TEXT_CHARS:
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_TEXT_CHARS or "\0" in value:
         raise MalformedError(f"is no text of 1 to {MAX_TEXT_CHARS:,} characters.", where=key)
     return value
 
@@ -160,7 +166,7 @@ def _columns(name: str, stated: Any) -> dict[str, str]:
     shape = SHAPES.get(name)
     check_names(stated, shape or stated, "columns")
     for column, header in stated.items():
-        if not _COLUMN.fullmatch(column) or column == "line" or not isinstance(header, str) or not header:
+        if not _COLUMN.fullmatch(column) or column == _LINE or not isinstance(header, str) or not header:
             raise MalformedError(
                 f"{column[:80]!r} cannot be a column: our name is lower-case letters, digits and _ (not `line`), "
                 "and what stands behind it the header in the file.",

@@ -55,7 +55,7 @@ def removal_facts(
     unsealed = int(items["rests_on"].str.contains("unsealed").sum())
     if leavers is None:
         told.append("No list of leavers is attached: who left without a leave event in the trail does not show here.")
-    else:
+    elif unsealed:
         one = f"{many(unsealed, 'leaver')} of {len(items):,}"
         told.append(f"For {one} the moment of leaving rests on the attached list (unsealed evidence).")
     if identities is None:

@@ -16,8 +16,8 @@ further event. Only events of the sealer's own source count.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -154,8 +154,9 @@ def deliver(path: Path, url: str, key: SigningKey, state: SealerState, *, actor:
     with ExitStack() as stack:
         sealer = stack.enter_context(open_sealer(vault, key, state, now=now))
         trail = stack.enter_context(open_trail(url, keys=key.verifier))
-        report, stated, transmittal = _checked(path, trail)
-        data = _zipped(path)
+        whole = stack.enter_context(_zipped(path))  # checked is what is delivered, whatever is put at `path` meanwhile
+        report, stated, transmittal = _checked(whole, path, trail)
+        data = whole.read_bytes()
         delivery = _delivery(report, stated, transmittal, data)
         if _is_there(read_book(trail), delivery):
             return delivery
@@ -213,9 +214,9 @@ def read_book(trail: Trail) -> Book:
 # --- delivering --------------------------------------------------------------------------------------------------
 
 
-def _checked(path: Path, trail: Trail) -> tuple[PacketReport, _Packet, Transmittal]:
+def _checked(whole: Path, path: Path, trail: Trail) -> tuple[PacketReport, _Packet, Transmittal]:
     trusted = {key for document in trail.history.documents for key in document.verifiers}
-    report = check_packet(path, trusted)
+    report = check_packet(whole, trusted)
     for finding in report.findings:
         if finding.severity == "error":
             raise MismatchError(
@@ -284,14 +285,17 @@ def _is_there(book: Book, delivery: Delivery) -> bool:
     return False
 
 
-def _zipped(path: Path) -> bytes:
-    """The packet as the one zip that its files make, whatever it came in."""
-    with tempfile.TemporaryDirectory() as scratch, open_bag(path) as bag:
+@contextmanager
+def _zipped(path: Path) -> Iterator[Path]:
+    """The packet as the one zip that its files make, whatever it came in, in a folder of its own."""
+    with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "packet.zip"
-        write_bag(BagFiles(bag, {}), whole)
-        if whole.stat().st_size > MAX_DELIVERED_BYTES:
+        with open_bag(path) as bag:
+            if sum(bag.sizes.values()) <= MAX_DELIVERED_BYTES:
+                write_bag(BagFiles(bag, {}), whole)
+        if not whole.exists() or whole.stat().st_size > MAX_DELIVERED_BYTES:
             raise MalformedError(f"past {MAX_DELIVERED_BYTES:,} bytes no packet is kept in a vault.", where=str(path))
-        return whole.read_bytes()
+        yield whole
 
 
 def _record(told: Delivery | Withdrawal, actor: str, now: Now) -> Any:
@@ -331,7 +335,7 @@ def _listed(trail: Trail, book: Book, when: str, delivery: Delivery) -> Listed:
         status="withdrawn" if digest in book.withdrawn else "superseded" if successor else "current",
         superseded_by=successor.packet_digest if successor else None,
         why=why,
-        late_events=None if data is None else _late_events(trail, _read_stated(data)),
+        late_events=None if data is None else _late_events(trail, data),
         stored=stored,
     )
 
@@ -354,13 +358,16 @@ def _fetched(trail: Trail, delivery: Delivery) -> tuple[bytes | None, Literal["a
     return None, "changed" if changed else "missing"
 
 
-def _late_events(trail: Trail, packet: _Packet) -> int | None:
+def _late_events(trail: Trail, data: bytes) -> int | None:
     """Counted among the seals past the packet's checkpoint alone."""
-    if not packet.population.actions:
+    try:
+        packet = _read_stated(data)
+        actions, period = packet.population.actions, packet.period.utc
+        if not actions:
+            return None
+        selection = trail.events(action=actions, since=period.since, until=period.until)
+    except MalformedError:  # what it states can be asked of no trail; the other packets are listed all the same
         return None
-    selection = trail.events(
-        action=packet.population.actions, since=packet.period.utc.since, until=packet.period.utc.until
-    )
     selection.seals = [seal for seal in selection.seals if seal.sequence >= packet.checkpoints[0].size]
     return selection.count()
 

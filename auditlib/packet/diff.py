@@ -41,9 +41,13 @@ REPORTS = ("data/report.html", "data/report.pdf")  # made from packet.json and w
 MAX_COLUMNS = 100  # columns of a row, and versions, that are shown; tables have 8 to 30, packet.json 11
 MAX_NOTEBOOK_BYTES = 64 * 1024 * 1024  # bytes; a notebook shows at most 200 rows of a table
 _LEAD = 40  # characters shown before the first that differs
+_IS_TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 _KEYS = (("source", "item"), ("source", "event_id"))  # what tells the rows of a table apart (DESIGN 3 and 4.1)
 # What a value of another shape than expected raises where it is used.
-_STRANGE = (TypeError, ValueError, AttributeError, LookupError, RecursionError, msgspec.MsgspecError)
+_STRANGE = (
+    *(TypeError, ValueError, AttributeError, LookupError, ArithmeticError),
+    *(RecursionError, msgspec.MsgspecError),
+)
 
 State = Literal["added", "removed", "changed"]
 Meaning = Literal["same", "differs", "unknown"]
@@ -128,6 +132,8 @@ class Comparison(msgspec.Struct, frozen=True):
             more = f" and {len(differing) - 5:,} more" if len(differing) > 5 else ""
             return f"The meaning differs, in {', '.join(differing[:5])}{more}."
         told = "Same meaning, other bytes: the same rows and values stand in both, in files that are not the same."
+        if unknown := [file.name for file in self.files if file.meaning == "unknown"]:
+            told += f" Not compared: {', '.join(unknown[:5])}{' and others' if len(unknown) > 5 else ''}."
         return f"{told} Software versions differ, which may explain it." if self.versions else told
 
     def as_json(self) -> dict[str, Any]:
@@ -311,22 +317,33 @@ def _read(name: str, data: bytes) -> tuple[list[_Row], dict[str, str]]:
     if name.endswith(".csv"):
         rows: list[_Row] = [dict(row) for row in read_table(data)]
         return rows, dict.fromkeys(next(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""))), "text")
-    file = pq.ParquetFile(pa.BufferReader(data))
+    plain = pq.ParquetFile(pa.BufferReader(data))
+    # A text is kept once however many rows refer to it: some hundred bytes could spell terabytes otherwise.
+    texts = [field.name for field in plain.schema_arrow if any(is_(field.type) for is_ in _IS_TEXT)]
+    file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts)
     footer = file.metadata
     size = sum(footer.row_group(number).total_byte_size for number in range(footer.num_row_groups))
     if footer.num_rows > MAX_ROWS or size > MAX_TABLE_BYTES:
         raise MalformedError(f"more than {MAX_ROWS:,} rows or {MAX_TABLE_BYTES:,} bytes of a table are not read.")
     table = file.read()
+    if table.nbytes > MAX_TABLE_BYTES:  # the footer is the word of whoever made the file
+        raise MalformedError(f"more than {MAX_TABLE_BYTES:,} bytes of a table are not read.")
     names = table.column_names
     if len(set(names)) != len(names):
         raise MalformedError("a column stands twice.")
     columns = [_texts(column) for column in table.columns]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)], {
-        field.name: str(field.type) for field in table.schema
+        field.name: str(field.type) for field in plain.schema_arrow
     }
 
 
-def _texts(column: pa.ChunkedArray) -> list[str | None]:
+def _texts(column: pa.ChunkedArray | pa.Array) -> list[str | None]:
+    if pa.types.is_dictionary(column.type):
+        found: list[str | None] = []
+        for chunk in column.chunks:
+            known = _texts(chunk.dictionary)
+            found += [None if place is None else known[place] for place in chunk.indices.to_pylist()]
+        return found
     times = pa.types.is_timestamp(column.type)  # Python's own have no nanoseconds
     return [None if cell is None else str(cell) for cell in (column.cast(pa.string()) if times else column).to_pylist()]
 
@@ -390,8 +407,8 @@ def _facts(bag: Bag) -> dict[str, Any]:
     """What packet.json says; where that cannot be read, its hash, so that two such are told apart."""
     raw = b""
     try:
-        raw = bag.read(PACKET, MAX_PACKET_JSON_BYTES)
-        facts = parse_json(raw)
+        raw = bag.read(PACKET)
+        facts = parse_json(raw) if len(raw) <= MAX_PACKET_JSON_BYTES else None
         if isinstance(facts, dict):
             return facts
     except (AuditlibError, RecursionError):
@@ -413,6 +430,7 @@ def _stated(then: dict[str, Any], now: dict[str, Any]) -> tuple[dict[str, dict[s
 
 def _fields(then: Any, now: Any, path: str = "") -> Iterator[Place]:
     """Every leaf of two JSON values that differs, by its path: `population.verdicts.pass`, `conclusion[3]`."""
+    path = path[:MAX_VALUE_CHARS]  # no more of it is shown, and it is copied for every leaf below
     if isinstance(then, dict) and isinstance(now, dict):
         for name in sorted({*then, *now}):
             yield from _fields(then.get(name, _NOTHING), now.get(name, _NOTHING), f"{path}.{name}" if path else name)
@@ -440,10 +458,11 @@ def _cells(data: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _checkpoint(then: bytes, now: bytes) -> _Said:
-    notes = [data.decode(errors="replace").rpartition("\n\n")[0] for data in (then, now)]  # DESIGN 4.5
+    notes = [data.rpartition(b"\n\n")[0] for data in (then, now)]  # DESIGN 4.5
     if notes[0] and notes[0] == notes[1]:
         return _Said("same", "it is the same checkpoint under other signatures.")
-    return _Said("differs", "it is another checkpoint.", [_place("checkpoint", *notes)])
+    texts = [note.decode(errors="replace") for note in notes]
+    return _Said("differs", "it is another checkpoint.", [_place("checkpoint", *texts)])
 
 
 def _proven(data: bytes) -> set[tuple[int, int]]:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
+from urllib.parse import quote
 from uuid import NAMESPACE_URL, uuid5
 
 from auditlib.errors import MalformedError
@@ -28,6 +29,7 @@ NAMESPACE = "urn:auditlib:oscal"  # of our own properties
 MAX_OBSERVATIONS = 100_000  # potential exceptions that are told one by one
 EXCEPTIONS = f"{FOLDER}exceptions.csv"
 _TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")  # of OSCAL's token datatype, what is ASCII
+_IN_PATH = "/!$&'()*+,;=:@~"  # what a path may hold besides letters, digits and `-._`, RFC 3986 3.3
 _FACTS = ("item", "event_id", "source", "sequence", "row", "verdict")  # columns told as properties, where they are
 _MEDIA = {
     "csv": "text/csv",
@@ -150,10 +152,11 @@ class _Maker:
         }
 
     def _findings(self, observations: Sequence[str]) -> Iterator[dict[str, Any]]:
+        related = [{"observation-uuid": uuid} for uuid in observations]  # one list for all: there may be 100,000
         for criterion in dict.fromkeys(self.packet["criteria"]):
             yield {
                 "description": self.packet["headline"],
-                "related-observations": [{"observation-uuid": uuid} for uuid in observations],
+                "related-observations": related,
                 "remarks": _NO_OPINION,
                 "target": {
                     "status": {"reason": "other", "remarks": _NO_OPINION, "state": "not-satisfied"},
@@ -167,7 +170,7 @@ class _Maker:
     def _evidence(self, name: str, says: str) -> dict[str, Any]:
         return {
             "description": says,
-            "href": name,
+            "href": quote(name, _IN_PATH),
             "links": [{"href": f"#{self._id(name)}", "rel": "reference"}],
             "props": _props({"sha256": self.files[name]}),
         }
@@ -176,7 +179,7 @@ class _Maker:
         media = _MEDIA.get(name.rpartition(".")[2], "application/octet-stream")
         hashes = [{"algorithm": "SHA-256", "value": self.files[name]}]
         return {
-            "rlinks": [{"hashes": hashes, "href": name, "media-type": media}],
+            "rlinks": [{"hashes": hashes, "href": quote(name, _IN_PATH), "media-type": media}],
             "title": name,
             "uuid": self._id(name),
         }

@@ -43,7 +43,8 @@ from auditlib.trail import open as open_trail
 
 MIN_PREFIX = 16  # hex digits: 64 bits, more than anyone finds a second notebook for
 _NAME = re.compile(r"^([A-Za-z_]\w*) = ", re.MULTILINE)  # an assignment as `notebook` writes it
-_FILE = re.compile(r"\w[\w. -]{0,99}")  # no path
+_FILE = re.compile(r"[^\x00-\x1f\x7f/\\.][^\x00-\x1f\x7f/\\]*")  # no path, and no hidden file
+MAX_NAME_BYTES = 249  # bytes: with its ending 255, what a file's name may have
 _STEERING = {"raises-exception", "skip-execution"}  # nbclient obeys these tags, and no hash covers them (decision 9)
 # What nbformat raises for what is no notebook.
 _NO_NOTEBOOK = (ValueError, TypeError, LookupError, AttributeError, RecursionError, nbformat.ValidationError)
@@ -136,7 +137,7 @@ def _notebook(
     """The notebook to run, and the names of the parameters that were put into it."""
     stated = packet.get("notebook")
     name, digest = (stated.get(key) if isinstance(stated, dict) else None for key in ("name", "sha256"))
-    if not isinstance(name, str) or not _FILE.fullmatch(name):
+    if not isinstance(name, str) or not _FILE.fullmatch(name) or len(name.encode()) > MAX_NAME_BYTES:
         raise MalformedError("packet.json names no notebook that can be run.", where=where)
     file = scratch / f"{name}.ipynb"
     names, steering = _without_parameters(bag.read(NOTEBOOK, MAX_NOTEBOOK_BYTES), file)

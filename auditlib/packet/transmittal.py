@@ -21,7 +21,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -51,6 +51,7 @@ PREDICATE_TYPE: Final = "urn:auditlib:transmittal:v1"
 MAX_BYTES = 16 * 1024 * 1024  # bytes of transmittal.json, and of packet.json; 10,000 files of long names take 15 MB
 MAX_TEXT_BYTES = 1024  # bytes of a name or a reason, as of an actor's id (DESIGN 4.1)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_Subject = dict[str, str | dict[str, str]]  # no deeper, so that whatever is nested is refused where it is read
 
 
 class Preparer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,14 +92,14 @@ class Transmittal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"predicate_type": "predicateType"}):
     predicate: Transmittal
     predicate_type: Literal["urn:auditlib:transmittal:v1"]
-    subject: list[dict[str, Any]]
+    subject: list[_Subject]
     type: Literal["https://in-toto.io/Statement/v1"] = msgspec.field(name="_type")
 
 
 class _Facts(msgspec.Struct, frozen=True):
     """What a bag says of itself, as far as a transmittal repeats it."""
 
-    subject: list[dict[str, Any]]
+    subject: list[_Subject]
     packet_digest: str
     evidence_digest: str
     checkpoints: list[tuple[str, int, str]]  # origin, size, last_sealed_at
@@ -288,7 +289,7 @@ def _facts(bag: Bag) -> _Facts:
         evidence = payload["data/packet.json"]
     except (LookupError, TypeError, ValueError, AttributeError):
         raise MalformedError("packet.json names no checkpoints as a packet does.") from None
-    subject = [{"digest": {"sha256": digest}, "name": name} for name, digest in sorted(files.items())]
+    subject: list[_Subject] = [{"digest": {"sha256": digest}, "name": name} for name, digest in sorted(files.items())]
     return _Facts(subject, files[TAGMANIFEST], evidence, checkpoints, sealers)
 
 
@@ -335,7 +336,7 @@ def _other_facts(stated: _Statement, facts: _Facts) -> Iterator[Finding]:
         yield _finding("it is signed with a key that seals, not with one of whoever prepared it.", found=name)
 
 
-def _differing(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[str]:
+def _differing(some: list[_Subject], others: list[_Subject]) -> list[str]:
     """The files of the one that are not, or not with this hash, among the other, as `name hash`."""
     lines = [{canonical(one).decode() for one in part} for part in (some, others)]
     return sorted(lines[0] - lines[1])

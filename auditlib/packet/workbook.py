@@ -330,7 +330,7 @@ def _width(heading: str, cells: Sequence[str | float | None]) -> int:
     longest = max(
         (len(cell if isinstance(cell, str) else f"{cell:.10g}") for cell in cells if cell is not None), default=0
     )
-    return min(max(longest, *(len(word) for word in heading.split())) + 2, _WIDEST)
+    return min(max(longest, *map(len, heading.split()), 0) + 2, _WIDEST)
 
 
 def _text(value: Any, whole: str) -> str:
@@ -442,7 +442,10 @@ def _sheet_names(wanted: Sequence[tuple[str, int]]) -> list[list[str]]:
     taken: set[str] = {"history"}  # Excel keeps it for itself
     found = []
     for title, parts in wanted:
-        plain = "".join(c for c in title if c.isprintable() and c not in "[]:*?/\\'") or "Table"
+        # Excel counts UTF-16 units: without what takes two of them a character is one.
+        plain = (
+            "".join(c for c in title if c.isprintable() and c <= "\uffff" and c not in "[]:*?/\\'").strip() or "Table"
+        )
         own: list[str] = []
         number = 0
         while len(own) < parts:

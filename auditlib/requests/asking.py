@@ -56,13 +56,18 @@ def ask(request: Request, folder: Path, span: Span | None, at: int | None = None
     """
     notebook = notebook_of(request, folder)
     known = declared(notebook)
-    given = {**request.parameters, **_sample(request.sample, known)}
+    given = fixed(request, known)
     given |= _period(given, known, span)
     if at is not None and "at" in known and "at" not in given:
         given["at"] = at
     values = read_typed(known, given)
     check_together(with_defaults(known, values))
     return notebook, values
+
+
+def fixed(request: Request, known: Mapping[str, Parameter]) -> dict[str, Any]:
+    """The values that the request itself fixes, whatever the period: its parameters and its sample size rule."""
+    return {**request.parameters, **_sample(request.sample, known)}
 
 
 def as_texts(values: Mapping[str, Any]) -> dict[str, str]:

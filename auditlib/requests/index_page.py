@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,12 @@ def write_index(index: Index, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in ((JSON, index.json), (HTML, index.html)):
             fresh = folder / f".{name}.{secrets.token_hex(4)}"
-            fresh.write_bytes(data)
-            fresh.replace(folder / name)
+            try:
+                fresh.write_bytes(data)
+                fresh.replace(folder / name)
+            finally:
+                with suppress(OSError):
+                    fresh.unlink(missing_ok=True)
     except OSError as error:
         raise UnavailableError(f"the index cannot be written ({error.strerror}).", where=str(folder)) from None
 

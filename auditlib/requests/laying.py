@@ -8,6 +8,8 @@ the two leaves a notebook that nobody asks for.
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -49,7 +51,7 @@ def lay_down(name: str, requests: Path, notebook: str | None = None) -> Laid:
     )
     if before and not before.endswith(b"\n"):
         head = "\n"
-    added = f"{head}\n{lines}".encode()
+    added = f"{head}\n{lines}".encode(errors="surrogateescape")  # a path that is no text makes a list that is none
     if not started:
         parse_requests(before, requests.parent)
     try:
@@ -62,6 +64,11 @@ def lay_down(name: str, requests: Path, notebook: str | None = None) -> Laid:
         with requests.open("xb" if started else "ab") as file:
             file.write(added)
     except OSError as error:
+        with suppress(OSError):
+            if not started:
+                os.truncate(requests, len(before))  # half of the lines would make it no list
+            elif not isinstance(error, FileExistsError):  # nobody else's
+                requests.unlink(missing_ok=True)
         if new is not None:
             new.unlink(missing_ok=True)
         raise UnavailableError(f"cannot be written ({error.strerror}).", where=str(requests)) from None
@@ -89,7 +96,7 @@ frequency = ""
 owner = ""
 framework = "TSC 2017 (points of focus 2022)"
 criteria = []
-notebook = {json.dumps(notebook)}
+notebook = {json.dumps(notebook, ensure_ascii=False)}
 parameters = {{}}
 """
 
@@ -111,4 +118,6 @@ def _write_new(path: Path, data: bytes) -> None:
             "exists already and is not overwritten.", where=str(path), remedy="Give --notebook to use it."
         ) from None
     except OSError as error:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
         raise UnavailableError(f"cannot be written ({error.strerror}).", where=str(path)) from None

@@ -163,25 +163,30 @@ def _list(tables: dict[str, Any], folder: Path) -> RequestList:
                 raise MalformedError(f"there is no [trails.{trail}] in this file.", where=f"{place}.trails")
         if len(set(request.trails)) != len(request.trails):
             raise MalformedError("a trail is named twice.", where=f"{place}.trails")
-        _check_notebook(request.notebook, f"{place}.notebook")
+        _check_notebook(request.notebook, folder, f"{place}.notebook")
         for path in (*request.attach.values(), *([request.attach_dir] if request.attach_dir else [])):
-            _check_below(path, f"{place}.attach")
+            _check_below(path, folder, f"{place}.attach")
         values = _values(request.parameters, f"{place}.parameters")
         requests.append(msgspec.structs.replace(request, parameters=values))
     return RequestList(folder, tuple(requests), trails)
 
 
-def _check_notebook(notebook: str, where: str) -> None:
+def _check_notebook(notebook: str, folder: Path, where: str) -> None:
     if notebook.endswith(".ipynb"):
-        _check_below(notebook, where)
+        _check_below(notebook, folder, where)
     elif not ID.fullmatch(notebook):
         raise MalformedError(f"{notebook!r} is neither a notebook's name nor a path ending in .ipynb.", where=where)
 
 
-def _check_below(text: str, where: str) -> None:
-    """A path that stays below the list's own folder: whoever sends a list chooses no other file."""
+def _check_below(text: str, folder: Path, where: str) -> None:
+    """A path that stays below the list's own folder, by its links too: whoever sends a list chooses no other file."""
     path = PurePosixPath(text)
-    if path.is_absolute() or ".." in path.parts or "\\" in text or "\0" in text:
+    leaves = path.is_absolute() or ".." in path.parts or "\\" in text or "\0" in text
+    try:
+        leaves = leaves or not (folder / path).resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle
+        leaves = True
+    if leaves:
         raise MalformedError(f"{text[:80]!r} is not in the folder of this file or below it.", where=where)
 
 

@@ -15,14 +15,14 @@ from typing import Annotated, Any
 
 import msgspec
 
-from auditlib.errors import AuditlibError, MalformedError, MismatchError
+from auditlib.errors import AuditlibError, MalformedError, MismatchError, UnavailableError
 from auditlib.formats.canonical import parse_json
 from auditlib.packet.bag import MANIFEST, TAGMANIFEST, open_bag, packet_digest, read_manifest
 from auditlib.packet.check import MAX_PACKET_JSON_BYTES, PACKET_FORMAT
 from auditlib.packet.notebook import code_hash
 from auditlib.packet.parameters import declared, read_typed
 from auditlib.packet.reproduce import reproduce_packet
-from auditlib.requests.asking import notebook_of
+from auditlib.requests.asking import fixed, notebook_of
 from auditlib.requests.model import Request, RequestList
 from auditlib.trail import Keys
 
@@ -186,13 +186,16 @@ def _standing(
 def reproduce(one: Standing, folder: Path, vault: str, keys: Keys) -> Standing:
     """Make the packet again from the vault and compare it byte for byte.
 
-    The request's own notebook may run: whoever keeps the list would run it with `requests build` too.
+    The request's own notebook may run: whoever keeps the list would run it with `requests build` too. Raises
+    UnavailableError where storage or a service is away: then nothing is known of the packet.
     """
     if one.packet is None:
         return one
     try:
         own = code_hash(notebook_of(one.request, folder))
         found = reproduce_packet(one.packet.path, vault, keys=keys, permit=lambda foreign: foreign.sha256 == own)
+    except UnavailableError as error:
+        raise error.at(one.name) from None
     except AuditlibError as error:
         return msgspec.structs.replace(one, reproduces=False, notes=(*one.notes, str(error)))
     notes = one.notes if found.ok else (*one.notes, found.headline())
@@ -209,7 +212,8 @@ def _notes(packet: Packet, request: Request, folder: Path, now: tuple[str, int] 
         told.append(f"the vault has {now[1]:,} seals, fewer than the packet's checkpoint: verify --against the packet")
     try:
         notebook = notebook_of(request, folder)
-        asked = read_typed(declared(notebook), request.parameters)
+        known = declared(notebook)
+        asked = read_typed(known, fixed(request, known))
         if code_hash(notebook) != packet.told.notebook.sha256:
             told.append("its notebook is another today")
     except AuditlibError as error:
