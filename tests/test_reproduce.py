@@ -198,7 +198,7 @@ def test_a_verdict_that_was_altered_is_shown_with_row_column_and_both_values(tmp
     (gone,) = tables["data/tables/exceptions.csv"]["rows"]
     assert (gone["state"], gone["key"]["item"], gone["then"], gone["now"]) == ("added", item, None, 2)
     files = {file["name"]: file for file in answer["files"]}
-    assert {"name": "exceptions", "then": "17", "now": "18"} in files[PACKET]["places"]
+    assert {"name": "exceptions", "then": "18", "now": "19"} in files[PACKET]["places"]
     assert answer["versions"] == {}
 
 

@@ -164,18 +164,21 @@ def test_a_list_of_another_format_or_no_text_is_refused(tmp_path: Path) -> None:
         ('parameters = { tz = "Mars/Olympus" }', "tz"),
         ("parameters = { since = 2026-06-01 }", "empty"),
         ("parameters = { since = 2026-02-30T00:00:00Z }", "this is no TOML"),
-        (
-            'sample = { method = "simple", size = 25 }',
-            "draws no such sample: it declares no sample_method, sample_size",
-        ),
     ],
 )
 def test_what_a_notebook_does_not_take_is_refused_before_anything_runs(more: str, said: str) -> None:
-    """A wrong name, type, zone or period, or a sample for a notebook that draws none."""
+    """A wrong name, type, zone or period."""
     with pytest.raises(MalformedError) as error:
         found = listed(line(more=more))
         ask(found.requests[0], found.folder, parse_span(SPAN))
     assert said in str(error.value)
+
+
+def test_a_sample_for_a_notebook_that_draws_none_is_refused() -> None:
+    """It names the parameters that are missing."""
+    found = listed(line(notebook="pipeline-health", more='sample = { method = "simple", size = 25 }'))
+    with pytest.raises(MalformedError, match="draws no such sample: it declares no sample_method, sample_size"):
+        ask(found.requests[0], found.folder, parse_span(SPAN))
 
 
 def test_the_period_is_the_lists_unless_the_request_fixes_its_own() -> None:
