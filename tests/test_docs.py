@@ -33,7 +33,10 @@ from auditlib.packet.bag import open_bag
 from auditlib.packet.proofs import check_inclusion
 
 ROOT = Path(__file__).parent.parent
-DOCS = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("format", "threats", "operations", "auditors", "analysts"))]
+DOCS = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("format", "threats", "operations", "auditors", "analysts")),
+]
 PAGES = [*DOCS, *sorted((ROOT / "docs" / "decisions").glob("*.md"))]
 FORMAT, OPERATIONS = (ROOT / "docs" / f"{name}.md" for name in ("format", "operations"))
 SAMPLES = ROOT / "data-samples"

@@ -18,9 +18,12 @@ from typing import Any
 
 import pytest
 import simulator
+from lists import identities
 from packets import (
     CLOUDTRAIL,
     ROOT,
+    SAMPLE_KEY,
+    SAMPLES,
     answer_of,
     approval,
     check,
@@ -30,11 +33,13 @@ from packets import (
     read_folder,
     sample,
     sample_trail,
+    sample_vault,
     trail_of,
     vault_of,
 )
 
 from auditlib.approvals import ATTRIBUTES, NOT_TESTABLE, Policy
+from auditlib.attachments import Attachment, gather, load
 from auditlib.errors import MalformedError
 from auditlib.evidence import RoleGrants
 from auditlib.formats.canonical import canonical
@@ -42,7 +47,7 @@ from auditlib.formats.catalog import parse_catalog
 from auditlib.formats.times import from_datetime, parse_time
 from auditlib.imports import import_files
 from auditlib.intakes import Direct
-from auditlib.packet.build import _pack, build_packet
+from auditlib.packet.build import Asked, _pack, build_packet
 from auditlib.packet.notebook import Executed
 from auditlib.packet.redaction import Cut
 from auditlib.trail import open as open_trail
@@ -145,6 +150,83 @@ def test_an_earlier_use_of_an_approval_is_in_the_packet(tmp_path: Path) -> None:
         assert packed.rows == {(0, 0), (0, 1), (0, 2), (0, 3)}
 
 
+# --- lists from outside --------------------------------------------------------------------------------------
+
+
+def tickets() -> Attachment:
+    return load("approvals", SAMPLES / "lists" / "tickets.csv")
+
+
+def test_tickets_give_the_verdicts_that_were_planted() -> None:
+    """Item by item, and no other verdict changes; what rests on a ticket is unsealed evidence and counted apart."""
+    whole: dict[str, Any] = {"since": "2026-01-01", "until": "2026-07-01", "policy": POLICY}
+    answer = answer_of(sample_trail(), approvals=tickets(), **whole)
+    alone = dict(told(answer_of(sample_trail(), **whole)))
+    expected = planted()["tickets"]["verdicts"]
+    found = dict(told(answer))
+    assert {item: found[item] for item in expected} == expected
+    assert {item: verdict for item, verdict in found.items() if item not in expected} == {
+        item: verdict for item, verdict in alone.items() if item not in expected
+    }
+    evidence = answer.found.items.set_index("item")["evidence"]
+    changed = {item for item in expected if expected[item] != alone[item]}
+    assert set(evidence[evidence == "unsealed"].index) >= changed
+    passed = [item for item, verdict in expected.items() if verdict == "pass"]
+    assert (evidence[passed] == "unsealed").all()
+    assert f"{len(passed)} of those that passed: approved (unsealed evidence), by a list from outside." in (
+        answer.conclusion.sentences
+    )
+
+
+def test_identities_show_who_approved_their_own_second_account(tmp_path: Path) -> None:
+    """By account two people, by person one: the verdict rests on the list."""
+    made = [
+        approval("ok", "2026-03-01T00:00:00Z", ["u_1"], ["admin"]),
+        event("g", context={"granted_role": "admin", "request_id": "REQ-1"}),
+        event("h", context={"granted_role": "admin", "request_id": "REQ-1"}, target="u_2"),
+    ]
+    with trail_of(tmp_path, made) as trail:
+        assert dict(told(answer_of(trail)))["g"] == "pass"
+        answer = answer_of(trail, identities=identities(("P-1", "u_1"), ("P-1", "u_5")))
+        assert dict(told(answer))["g"] == "independent_approver"
+        assert answer.found.items["evidence"].tolist() == ["unsealed", "sealed"]
+        assert any(s.startswith("1 other verdict rests on a list from outside") for s in answer.conclusion.sentences)
+
+
+def test_a_packet_with_tickets_identities_and_responses_passes_its_checks(tmp_path: Path) -> None:
+    """Built by the notebook: responses stand beside the verdicts, and change none of them."""
+    names = {"approvals": "tickets", "identities": "identities", "responses": "responses"}
+    given = gather({name: SAMPLES / "lists" / f"{file}.csv" for name, file in names.items()})
+    out = tmp_path / "packet"
+    drawn = {"sample_method": "simple", "sample_size": "10", "sample_word": "heron"}
+    build_packet("role-grants", str(sample_vault()), drawn, out, keys=SAMPLE_KEY, attached=given)
+    files = read_folder(out)
+    report = check(files)
+    assert report.findings == ()
+    packet = report.packet
+    assert packet["references"] and packet["population"]["sample"]["drawn"] == 10
+    rows = list(csv.DictReader(io.StringIO(files["data/tables/responses.csv"].decode("utf-8-sig"), newline="")))
+    verdict = planted()["tickets"]["verdicts"] | {
+        grant["item"]: grant["verdict"]
+        for grant in planted()["admin_grants"]
+        if grant["item"] not in planted()["tickets"]["verdicts"]
+    }
+    assert rows and all(row["verdict"] == verdict[row["item"]] for row in rows)
+    assert "Management responses, untested" in files["data/report.html"].decode()
+    assert any(text.startswith(f"Management responded to {len(rows)} items: untested") for text in packet["conclusion"])
+    drawn_rows = list(csv.DictReader(io.StringIO(files["data/tables/sample.csv"].decode("utf-8-sig"), newline="")))
+    assert len(drawn_rows) == 10
+    outside = csv.DictReader(io.StringIO(files["data/tables/approvals.csv"].decode("utf-8-sig"), newline=""))
+    assert [row["item"] for row in outside if not row["event_id"]]
+
+
+def test_a_role_whose_members_nobody_states_is_not_testable() -> None:
+    """A redefinition confers an entitlement; who got it is not known, and the item says so."""
+    found = dict(told(sample_answer()))
+    for one in planted()["roles_redefined"]:
+        assert found[one["event_id"]] == NOT_TESTABLE
+
+
 # --- ends, lists, kinds --------------------------------------------------------------------------------------
 
 
@@ -213,7 +295,8 @@ def packed(vault: Path, out: Path, **asked: Any) -> dict[str, Any]:
     """A packet's files by name, and `report`; built without running the notebook, which takes seconds."""
     with open_trail(vault, keys=simulator.KEY.verifier) as trail:
         answer_of(trail, **asked).answer().write(out.with_name("scratch"))
-        _pack(trail, Executed("role-grants", "0" * 64, b"{}\n"), {"at": 1}, Cut(()), out.with_name("scratch"), out)
+        executed = Executed("role-grants", "0" * 64, b"{}\n")
+        _pack(trail, executed, {"at": 1}, Cut(()), out.with_name("scratch"), out, Asked({}))
     files: dict[str, Any] = read_folder(out)
     return {**files, "report": check(files, (simulator.KEY.verifier,))}
 
@@ -511,5 +594,5 @@ def test_a_notebook_shows_its_answer(tmp_path: Path) -> None:
         answer = answer_of(trail)
         for shown in (answer.integrity, answer.population, answer.conclusion):
             assert shown._repr_html_() and repr(shown)
-        assert answer.timeline._repr_svg_().startswith("<svg")
+        assert answer.picture._repr_svg_().startswith("<svg")
         assert fired(check(sample())) == set()

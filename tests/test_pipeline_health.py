@@ -11,13 +11,14 @@ from packets import ROOT, SAMPLE_KEY, event, planted, read_folder, sample_trail,
 
 from auditlib.approvals import NOT_TESTABLE
 from auditlib.errors import MismatchError
+from auditlib.evidence.examined import Words
 from auditlib.evidence.pipeline_health import PipelineHealth, pipeline_health
-from auditlib.evidence.role_grants import Words
 from auditlib.formats.event import Record
 from auditlib.formats.keys import VerifierKey
 from auditlib.formats.times import from_datetime, parse_time
 from auditlib.packet.build import build_packet
 from auditlib.packet.check import check_packet
+from auditlib.packet.parameters import declared
 
 WINDOW = {"since": "2026-03-01", "until": "2026-06-01"}
 KEY = simulator.KEY.verifier
@@ -129,7 +130,8 @@ def test_the_notebook_asks_for_the_samples_window() -> None:
     """Its parameters can be set, and stand at what was planted in."""
     cells = json.loads(NOTEBOOK.read_text())["cells"]
     assert cells[1]["metadata"] == {"tags": ["parameters"]}
-    assert all(f'{name} = "{value}"' in "".join(cells[1]["source"]) for name, value in WINDOW.items())
+    asked = {name: parameter.default for name, parameter in declared(NOTEBOOK).items()}
+    assert all(asked[name] == value for name, value in WINDOW.items())
 
 
 # --- other trails --------------------------------------------------------------------------------------------

@@ -19,14 +19,14 @@ from auditlib.approvals import NOT_TESTABLE
 from auditlib.errors import MalformedError, MismatchError
 from auditlib.evidence import TrailIntegrity, trail_integrity
 from auditlib.evidence.asof import as_of
+from auditlib.evidence.examined import Words
 from auditlib.evidence.protection import lock_rows
-from auditlib.evidence.role_grants import Words
 from auditlib.formats import layout
 from auditlib.formats.document import Retention
 from auditlib.formats.event import Record
 from auditlib.formats.times import DAY, from_datetime, parse_time
 from auditlib.history import read_history
-from auditlib.packet.build import _pack, build_packet
+from auditlib.packet.build import Asked, _pack, build_packet
 from auditlib.packet.check import check_packet
 from auditlib.packet.notebook import Executed
 from auditlib.packet.redaction import Cut
@@ -50,7 +50,15 @@ def packed(trail: Trail, out: Path, **asked: Any) -> dict[str, bytes]:
     """A packet's files by name; built without running the notebook, which takes seconds."""
     scratch = out.with_name(f"{out.name}-scratch")
     trail_integrity(trail, **asked).answer().write(scratch)
-    _pack(trail, Executed("trail-integrity", "0" * 64, b"{}\n"), {"at": trail.checkpoint.size}, Cut(()), scratch, out)
+    _pack(
+        trail,
+        Executed("trail-integrity", "0" * 64, b"{}\n"),
+        {"at": trail.checkpoint.size},
+        Cut(()),
+        scratch,
+        out,
+        Asked({}),
+    )
     return read_folder(out)
 
 

@@ -20,10 +20,15 @@ from auditlib.attachments import attached
 from auditlib.errors import MalformedError, MismatchError
 from auditlib.evidence.access_provisioning import access_provisioning
 from auditlib.evidence.access_removals import access_removals
+from auditlib.evidence.access_review import AccessReview, access_review
+from auditlib.evidence.actor_activity import ActorActivity, actor_activity
 from auditlib.evidence.answer import Answer
 from auditlib.evidence.approver_conduct import ApproverConduct, approver_conduct
 from auditlib.evidence.change_management import change_management
+from auditlib.evidence.denied_access import DeniedAccess, denied_access
 from auditlib.evidence.pipeline_health import PipelineHealth, pipeline_health
+from auditlib.evidence.privileged_actions import PrivilegedActions, privileged_actions
+from auditlib.evidence.review_performed import review_performed
 from auditlib.evidence.role_grants import RoleGrants, role_grants
 from auditlib.evidence.trail_integrity import TrailIntegrity, trail_integrity
 from auditlib.history import read_history
@@ -33,18 +38,27 @@ from auditlib.trail import open as open_trail
 from auditlib.vault import open_vault
 
 __all__ = [
+    "AccessReview",
+    "ActorActivity",
     "Answer",
     "ApproverConduct",
+    "DeniedAccess",
     "PipelineHealth",
+    "PrivilegedActions",
     "RoleGrants",
     "TrailIntegrity",
     "access_provisioning",
     "access_removals",
+    "access_review",
+    "actor_activity",
     "approver_conduct",
     "attached",
     "change_management",
+    "denied_access",
     "open",
     "pipeline_health",
+    "privileged_actions",
+    "review_performed",
     "role_grants",
     "trail_integrity",
 ]

@@ -18,12 +18,13 @@ from auditlib.evidence.answer import Answer, Attribute, Column, Listing, Page, P
 from auditlib.evidence.charts import BLUE, GREY, VERMILION, Picture, timeline
 from auditlib.evidence.coverage import alive_sentences, coverage, sources_that_record
 from auditlib.evidence.integrity import Integrity, integrity
+from auditlib.evidence.responses import RESPONSES, Responses, responses_to
 from auditlib.evidence.statement import Statement, state
 from auditlib.formats.times import parse_time, to_datetime
 from auditlib.pipeline import SILENCE
 from auditlib.population import COLUMNS, draw
 from auditlib.query import Filter
-from auditlib.sampling import Sample
+from auditlib.sampling import Sample, population_digest
 from auditlib.trail import Selection, Trail
 
 PASS, FAIL, NOT_APPLICABLE, NOT_TESTABLE = "pass", "fail", "n/a", "not-testable"
@@ -212,6 +213,11 @@ class Examined:
             f"attribute, {noted}{rest}."
         )
 
+    @cached_property
+    def responses(self) -> Responses | None:
+        """What management says to the items, where a list `responses` is attached; it changes no verdict."""
+        return responses_to(self.found.items)
+
     @property
     def conclusion(self) -> Words:
         """Facts in plain words."""
@@ -225,7 +231,11 @@ class Examined:
         ]
         if 0 < len(self.exceptions) <= MAX_ROWS_TOLD:
             told += [f"{row['item']}: {row['reason']}" for row in self.exceptions.to_dict("records")]
-        return [*self.found.told, *told, *self._reach(), *alive_sentences(self.coverage, self.relevant_sources)]
+        told = [*self.found.told, *told, *self._answered(), *self._reach()]
+        return [*told, *alive_sentences(self.coverage, self.relevant_sources)]
+
+    def _answered(self) -> list[str]:
+        return self.responses.sentences() if self.responses else []
 
     def _reach(self) -> list[str]:
         """Where the trail does not reach over the whole period."""
@@ -252,11 +262,13 @@ class Examined:
             "exceptions": self.exceptions,
             "refused": refused,
             "sources": self.coverage,
-        } | ({"sample": self.sample.items} if self.sample else {})
+        }
+        tables |= {"sample": self.sample.items} if self.sample and self.sample.rule.method != "whole" else {}
+        tables |= {RESPONSES: self.responses.table} if self.responses else {}
         placed = [
             frame for frame in (events, refused, *found.tables.values()) if {"sequence", "row"} <= set(frame.columns)
         ]
-        figure = self.picture
+        figure, said = self.picture, [self.responses.section()] if self.responses else []
         return Answer(
             request=self.request.name,
             title=self.request.title,
@@ -271,6 +283,7 @@ class Examined:
             limits=[*self.integrity.limits(), *found.limits],
             population={
                 "actions": list(found.actions),
+                "digest": population_digest(items),  # recorded before a sample is drawn, it cannot be chosen after
                 "events": len(events[["source", "event_id"]].drop_duplicates()),
                 "integrity": self.integrity.statement(),
                 "items": len(items),
@@ -283,15 +296,14 @@ class Examined:
             tables=tables,
             figures={"picture": figure.svg} if figure else {},
             rows=rows_of(*(frame.dropna(subset=["sequence", "row"]) for frame in placed)),
-            page=found.page,
-            listing=None if found.page else self._listing(),
+            page=found.page and Page(found.page.tiles, [*found.page.sections, *said]),
+            listing=None if found.page else self._listing(said),
         )
 
-    def _listing(self) -> Listing:
+    def _listing(self, said: list[Section]) -> Listing:
         attributes = [Attribute(name, meaning) for name, meaning in self.found.attributes.items()]
-        return Listing(
-            items=self.found.columns, exceptions=self.found.noted, attributes=attributes, sections=self.found.sections
-        )
+        sections = [*said, *self.found.sections]
+        return Listing(items=self.found.columns, exceptions=self.found.noted, attributes=attributes, sections=sections)
 
     def submit(self) -> None:
         """Hand the answer to the packet builder, where one is waiting."""

@@ -26,7 +26,7 @@ from auditlib.query import Filter
 from auditlib.trail import Selection, Trail, in_utc
 
 RECORD = [*PLACE, "actor_type", "actor_id", "action"]  # of the event that a row rests on; empty for an attached list
-COLUMNS = ["item", *RECORD, "subject", "entitlement", "since"]
+COLUMNS = ["item", *RECORD, "subject", "entitlement", "since", "valid_until"]
 MAX_NAMED = 5  # listings that one sentence names
 
 _HEADS = """
@@ -154,9 +154,12 @@ def attached_listing(listing: Attachment) -> Listed:
 
 
 def _as_listed(rows: pd.DataFrame, at: int) -> pd.DataFrame:
-    since = pd.Series(to_datetime(at), rows.index, dtype="datetime64[us, UTC]")
+    times = {
+        name: pd.Series(moment, rows.index, dtype="datetime64[us, UTC]")
+        for name, moment in (("since", to_datetime(at)), ("valid_until", pd.NaT))
+    }
     places = {name: rows[name].astype("Int64") for name in ("sequence", "row")}
-    return rows.assign(since=since, **places)[COLUMNS].reset_index(drop=True)
+    return rows.assign(**times, **places)[COLUMNS].reset_index(drop=True)
 
 
 def _nothing() -> pd.DataFrame:

@@ -24,12 +24,12 @@ from auditlib.evidence.answer import (
 )
 from auditlib.evidence.charts import Picture
 from auditlib.evidence.coverage import coverage
+from auditlib.evidence.examined import Words
 from auditlib.evidence.health_charts import calendar, levels
 from auditlib.evidence.health_page import health_page
 from auditlib.evidence.health_tables import clock_table, clocks_by_day, hours_heard, still_spans
 from auditlib.evidence.integrity import Integrity, integrity
 from auditlib.evidence.observations import MAX_LANES, days_picture, events_per_day, observe
-from auditlib.evidence.role_grants import Words
 from auditlib.findings import duration
 from auditlib.formats.times import SECOND, from_datetime, parse_time, to_datetime
 from auditlib.pipeline import AHEAD, LATE, SILENCE

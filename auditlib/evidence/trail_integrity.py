@@ -18,6 +18,7 @@ from auditlib.evidence.answer import Answer, Period, Table, Tile, listed, many, 
 from auditlib.evidence.asof import LockedAsOf, as_of
 from auditlib.evidence.chain import chain_picture, chain_sentences, seal_frame, standing
 from auditlib.evidence.charts import Picture
+from auditlib.evidence.examined import Words
 from auditlib.evidence.integrity_page import integrity_page
 from auditlib.evidence.observations import COLUMNS, days_picture, events_per_day, observe
 from auditlib.evidence.protection import (
@@ -35,7 +36,6 @@ from auditlib.evidence.protection import (
     shadow_frame,
     shadow_sentences,
 )
-from auditlib.evidence.role_grants import Words
 from auditlib.findings import CHECKS, Finding, Report, Severity, duration, sorted_findings
 from auditlib.formats.times import parse_time, to_datetime
 from auditlib.query import Moment
