@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any, Literal
 
 import msgspec
@@ -37,6 +38,9 @@ class Finding(msgspec.Struct, frozen=True):
     found: str = ""
 
 
+MAX_SHOWN = 200  # findings that a notebook shows
+
+
 class Report(msgspec.Struct, frozen=True):
     """The outcome of a verification; `ok` is false when any finding is an error."""
 
@@ -68,6 +72,26 @@ class Report(msgspec.Struct, frozen=True):
         if self.last_sealed_at is None:
             return None
         return (parse_time(self.verified_at) - parse_time(self.last_sealed_at)) // SECOND
+
+    def _repr_html_(self) -> str:
+        said = (
+            "No fault was found in what was checked."
+            if self.ok
+            else f"{len(self.errors):,} fault{'s were' if len(self.errors) > 1 else ' was'} found."
+        )
+        told = f"{self.origin}: {self.events:,} events under {self.seals:,} seals, last sealed {self.last_sealed_at}."
+        rows = "".join(
+            f"<tr><td>{finding.check}</td><td>{finding.severity}</td>"
+            f"<td>{escape(finding.object)}</td><td>{escape(finding.message)}</td></tr>"
+            for finding in self.findings[:MAX_SHOWN]
+        )
+        more = f"<p>The first {MAX_SHOWN:,} of {len(self.findings):,}.</p>" if len(self.findings) > MAX_SHOWN else ""
+        head = "<tr><th>check</th><th></th><th>where</th><th>what</th></tr>"
+        table = f"{more}<table style='text-align:left'>{head}{rows}</table>" if rows else ""
+        rest = "".join(f"<li>{escape(text)}</li>" for text in self.unchecked)
+        return f"<p><strong>{said}</strong> {escape(told)}</p>{table}" + f"<p>Not checked:</p><ul>{rest}</ul>" * bool(
+            rest
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The stable keys of `auditlib verify --json` (DESIGN 7)."""

@@ -26,6 +26,7 @@ from auditlib.evidence.answer import period_of
 from auditlib.evidence.scope import parse_scope, scope_sentences, scope_table
 from auditlib.formats.canonical import canonical
 from auditlib.packet.bag import write_bag
+from auditlib.packet.build import build_packet
 from auditlib.packet.check import check_packet
 from auditlib.requests import building, laying, model
 from auditlib.requests.asking import ask, parse_span
@@ -701,3 +702,17 @@ def test_a_scope_that_says_nothing_is_refused(text: str, said: str) -> None:
     with pytest.raises(MalformedError) as error:
         parse_scope((SCOPE + text).encode())
     assert said in str(error.value)
+
+
+def test_a_notebook_of_ones_own_starts_from_one_that_runs(tmp_path: Path) -> None:
+    """`auditlib notebook new` lays it down once; the packet it builds is accepted."""
+    place = tmp_path / "odd-hours.ipynb"
+    ran = CliRunner().invoke(app, ["notebook", "new", str(place)])
+    assert ran.exit_code == 0 and "odd-hours" in place.read_text()
+    before = place.read_bytes()
+    for wrong in (place, tmp_path / "x.txt", tmp_path / "a b?.ipynb"):
+        assert isinstance(CliRunner().invoke(app, ["notebook", "new", str(wrong)]).exception, MalformedError)
+    assert place.read_bytes() == before and list(tmp_path.iterdir()) == [place]
+    given = {"since": "2026-03-01", "until": "2026-03-02"}
+    built = build_packet(str(place), str(sample_vault()), given, tmp_path / "out", keys=[SAMPLE_KEY])
+    assert check_packet(Path(built.path), [SAMPLE_KEY]).ok

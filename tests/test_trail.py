@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pytest
 from simulator import CATALOG, EVIL_KEY, KEY, Clock, Tamper, record
@@ -18,6 +19,7 @@ from simulator import Trail as Simulated
 import auditlib
 from auditlib import files, trail
 from auditlib.errors import MalformedError, MismatchError, UnavailableError
+from auditlib.findings import Finding, Report
 from auditlib.history import read_history
 from auditlib.vault.local import LocalVault
 
@@ -486,3 +488,15 @@ def test_a_selection_says_what_it_left_out(tmp_path):
         assert found.events().count_by("action").to_pylist()[0] == {"action": "user.login", "events": 20}
         with pytest.raises(MalformedError, match="no column"):
             found.events().count_by("action; DROP TABLE x")
+
+
+def test_a_report_shows_itself_in_a_notebook_as_text_alone():
+    """What a finding says is text; a report without faults says so, and what was not checked stands there too."""
+    bad = Finding(5, "error", "<script>x</script>", "<b>gone</b>", None, None)
+    sealed, now = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+    report = Report("v", "a/b", 3, 1, None, False, sealed, now, False, (bad,), ("<i>",))
+    html = report._repr_html_()
+    assert "1 fault was found" in html
+    assert "&lt;script&gt;" in html and "&lt;b&gt;gone" in html and "&lt;i&gt;" in html and "<script" not in html
+    clean = msgspec.structs.replace(report, findings=(), unchecked=())._repr_html_()
+    assert "No fault was found" in clean and "<table" not in clean and "<ul>" not in clean

@@ -1,4 +1,4 @@
-"""`auditlib lab`: the notebooks in JupyterLab."""
+"""`auditlib lab` and `auditlib notebook`: the notebooks in JupyterLab, and one's own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ from auditlib.cli.common import KeysOption, VaultOption, say
 from auditlib.errors import UnavailableError
 
 app = typer.Typer()
+notebook_app = typer.Typer(no_args_is_help=True, help="Notebooks of your own.")
+
+
+@notebook_app.command("new")
+def notebook_new(path: Annotated[Path, typer.Argument(help="A new file that ends with .ipynb.")]) -> None:
+    """Start a notebook of your own from one that runs as it is; `packet build PATH` answers with it."""
+    from auditlib.requests.laying import lay_notebook
+
+    lay_notebook(path)
+    say(f"{path}: edit its question and its selection, then: auditlib packet build {path} -o build/answer")
 
 
 @app.command("lab")

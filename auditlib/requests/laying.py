@@ -59,7 +59,8 @@ def lay_down(name: str, requests: Path, notebook: str | None = None) -> Laid:
     except MalformedError as error:
         raise error.at(f"{requests}, with the new request") from None
     if new is not None:
-        _write_new(new, _TEMPLATE.read_bytes().replace(PLACEHOLDER.encode(), name.encode()))
+        data = _TEMPLATE.read_bytes().replace(PLACEHOLDER.encode(), name.encode())
+        _write_new(new, data, "Give --notebook to use it.")
     try:
         with requests.open("xb" if started else "ab") as file:
             file.write(added)
@@ -73,6 +74,14 @@ def lay_down(name: str, requests: Path, notebook: str | None = None) -> Laid:
             new.unlink(missing_ok=True)
         raise UnavailableError(f"cannot be written ({error.strerror}).", where=str(requests)) from None
     return Laid(requests, started, lines, new)
+
+
+def lay_notebook(path: Path) -> None:
+    """Write a notebook that runs as it is, named after its file; MalformedError where something stands there."""
+    if path.suffix != ".ipynb":
+        raise MalformedError("a notebook's name ends with .ipynb.", where=str(path))
+    check_id(path.stem, "NAME")
+    _write_new(path, _TEMPLATE.read_bytes().replace(PLACEHOLDER.encode(), path.stem.encode()), "Choose another name.")
 
 
 def _reference(notebook: str, folder: Path) -> str:
@@ -109,14 +118,12 @@ def _read(path: Path) -> bytes:
         raise MalformedError(f"cannot be read ({error.strerror}).", where=str(path)) from None
 
 
-def _write_new(path: Path, data: bytes) -> None:
+def _write_new(path: Path, data: bytes, remedy: str) -> None:
     try:
         with path.open("xb") as file:
             file.write(data)
     except FileExistsError:
-        raise MalformedError(
-            "exists already and is not overwritten.", where=str(path), remedy="Give --notebook to use it."
-        ) from None
+        raise MalformedError("exists already and is not overwritten.", where=str(path), remedy=remedy) from None
     except OSError as error:
         with suppress(OSError):
             path.unlink(missing_ok=True)
