@@ -31,7 +31,7 @@ test: $(VENV)/.ready ## the tests, then every notebook and packet made again and
 reproduce: export AUDITLIB_VAULT := $(CURDIR)/$(SAMPLE)
 reproduce: export AUDITLIB_KEY := $(CURDIR)/$(KEY)
 reproduce: $(VENV)/.ready ## every notebook against its stored outputs, every request's packet made twice
-	$(BIN)/python -m pytest -n 2 --nbval notebooks/
+	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval notebooks/
 	@rm -rf build/answers && mkdir -p build
 	$(BIN)/auditlib requests build --all --requests data-samples/requests.toml \
 	    --period 2026-03-01/2026-06-01 -o build/answers
