@@ -49,6 +49,7 @@ from auditlib.packet.check import PACKET_CHECKS, check_packet
 
 SOURCE = packets.ROOT / "auditlib" / "packet" / "templates" / "verify.py"
 Files = Mapping[str, bytes]
+STRIDE = 7  # bytes
 
 
 def load() -> ModuleType:
@@ -188,14 +189,17 @@ def test_both_agree_on_changed_values(small: Files) -> None:
 
 
 @pytest.mark.slow
-def test_both_agree_on_every_byte(small: Files) -> None:
-    """Exhaustive: a bit of every byte of the proofs, of packet.json and of the records, every hash put right."""
+def test_both_agree_on_a_bit_anywhere(small: Files) -> None:
+    """A bit of every seventh byte of the proofs, of packet.json and of the records, every hash put right.
+
+    Of every byte (STRIDE 1) it takes three minutes; that was run, and is to be run when either reader is changed.
+    """
 
     def every() -> Iterator[mutations.Case]:
         for name in (*mutations.PROOFS, mutations.PACKET, mutations.EVENTS):
             data = small[name]
-            for at in range(len(data)):
-                forged = data[:at] + bytes([data[at] ^ 1 << at % 7]) + data[at + 1 :]
+            for at in range(0, len(data), STRIDE):
+                forged = data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :]
                 yield f"{name} {at}", mutations.put_right({**small, name: forged}, name)
 
     assert differences(every(), (simulator.KEY.verifier,))[0] == []
