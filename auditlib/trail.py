@@ -90,7 +90,10 @@ def _read_catalog(path: Path) -> Catalog:
 
 
 class Trail:
-    """One origin at one checkpoint. Use it as a context manager, or `close()` it, to give memory back."""
+    """One origin at one checkpoint; several threads may ask at once.
+
+    Use it as a context manager, or `close()` it, to give memory back.
+    """
 
     def __init__(self, history: History, catalog: Catalog | None) -> None:
         if history.checkpoint is None:
@@ -101,6 +104,7 @@ class Trail:
         self.seals: list[Seal] = [entry.seal for entry in history.seals]
         self.files = VerifiedFiles(history.vault, batch_cache(history.vault))
         self._database: duckdb.DuckDBPyConnection | None = None
+        self._connecting = threading.Lock()
 
     @property
     def origin(self) -> str:
@@ -218,14 +222,14 @@ class Trail:
     def run(self, seals: list[Seal], statement: str, values: list[Any]) -> duckdb.DuckDBPyRelation:
         """Run a statement of this library's own (a SELECT, or `, name AS (...) SELECT`) over the table `batches`."""
         paths = self.files.paths(seals)
-        if self._database is None:
-            self._database = _connect()
-            # The files never change and keep their paths as long as the database lives: footers are parsed once.
-            self._database.execute("SET parquet_metadata_cache = true")
+        with self._connecting:
+            if self._database is None:
+                self._database = _connect()
+                # The files never change and keep their paths as long as the database lives: footers are parsed once.
+                self._database.execute("SET parquet_metadata_cache = true")
+            cursor = self._database.cursor()
         try:
-            relation = self._database.cursor().sql(
-                f"WITH batches AS ({self._source(paths, seals)}) {statement}", params=values
-            )
+            relation = cursor.sql(f"WITH batches AS ({self._source(paths, seals)}) {statement}", params=values)
         except duckdb.InvalidInputException as error:
             raise MalformedError(str(error).splitlines()[0], where="query") from None
         if relation is None:

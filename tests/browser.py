@@ -9,6 +9,7 @@ import select
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -89,14 +90,24 @@ class Browser:
         return told["result"].get("value")
 
     def wait(self, expression: str, seconds: float = PATIENCE) -> Any:
-        """Wait until an expression in the page is true, and return its value."""
-        watch = (
-            f"new Promise((done, lost) => {{ const end = performance.now() + {1000 * seconds}; const look = () => {{"
-            f" let value; try {{ value = ({expression}) }} catch {{ value = null }}"
-            f" if (value) done(value); else if (performance.now() > end) lost(new Error({json.dumps(expression)}));"
-            " else setTimeout(look, 20) }; look() })"
-        )
-        return self.js(watch)
+        """Wait until an expression in the page is true, whatever page it is by then, and return its value."""
+        end = time.monotonic() + seconds
+        while True:
+            told = self._evaluate(f"(() => {{ try {{ return {expression} }} catch {{ return null }} }})()")
+            value = told.get("result", {}).get("value")
+            if value:
+                return value
+            assert time.monotonic() < end, f"never true: {expression}"
+            time.sleep(0.02)
+
+    def _evaluate(self, expression: str) -> dict[str, Any]:
+        """Nothing where the page was left meanwhile."""
+        try:
+            return self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        except AssertionError as error:
+            if "navigated" in str(error) or "context" in str(error):
+                return {}
+            raise
 
     def choose(self, selector: str, paths: Sequence[Path]) -> None:
         """Choose files in a file input, also the same again."""

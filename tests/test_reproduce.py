@@ -62,7 +62,7 @@ def command(*arguments: object, cwd: Path | None = None, **environment: str) -> 
         timeout=300,
         check=False,
     )
-    assert "Traceback" not in ran.stderr.decode()
+    assert ran.returncode >= 0 and "Traceback" not in ran.stderr.decode(), (ran.returncode, ran.stderr.decode())
     return ran.returncode, json.loads(ran.stdout)
 
 

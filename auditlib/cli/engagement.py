@@ -38,6 +38,9 @@ def add(
     stream: Annotated[_Texts, typer.Option(help="Only this source, with or without its instance (a glob).")] = None,
     redact: Annotated[_Texts, typer.Option(help="A field left out: context.SOMETHING or actor.session.")] = None,
     request: Annotated[_Texts, typer.Option(help="An evidence request that may be run (a glob); none without.")] = None,
+    proofs: Annotated[
+        bool, typer.Option("--proofs/--no-proofs", help="Events' proofs too: they show seals, which count all events.")
+    ] = False,
     rows_per_export: Annotated[int, typer.Option(help="Events an export may have; 0 for no export.")] = 10_000,
     catalog: Annotated[
         Path | None, typer.Option(envvar="AUDITLIB_CATALOG", help="Your own actions, where a kind is one of theirs.")
@@ -61,6 +64,7 @@ def add(
         "streams": stream or [],
         "redact": redact or [],
         "requests": request or [],
+        "proofs": proofs,
         "rows_per_export": rows_per_export,
         "valid_from": canonical_time(valid_from),
         "valid_until": canonical_time(valid_until),

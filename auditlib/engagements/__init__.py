@@ -25,7 +25,7 @@ file.py   the file: read again when it has changed, added to and revoked in with
 
 from auditlib.engagements.file import Engagements, add_engagement, read_engagements, revoke_engagement
 from auditlib.engagements.model import ROLES, Engagement, check_engagement, current
-from auditlib.engagements.words import in_words, why_not
+from auditlib.engagements.words import in_a_line, in_words, why_not
 
 __all__ = [
     "ROLES",
@@ -34,6 +34,7 @@ __all__ = [
     "add_engagement",
     "check_engagement",
     "current",
+    "in_a_line",
     "in_words",
     "read_engagements",
     "revoke_engagement",

@@ -27,8 +27,9 @@ _ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?", re.ASCII)
 
 class Engagement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     """An access. `actions`, `kinds`, `targets`, `streams` limit the events (globs; an empty list limits nothing);
-    `requests` are those that may be run (globs; an empty list allows none); times are RFC 3339 text, `since` and
-    `until` may be days (UTC) and bound `occurred_at`. A stream is a source without its instance, or with it.
+    `requests` are those that may be run (globs; an empty list allows none); `proofs`: whether an event's proof may be
+    seen, which shows the seal of a batch and so counts what lies outside the scope; times are RFC 3339 text, `since`
+    and `until` may be days (UTC) and bound `occurred_at`. A stream is a source without its instance, or with it.
     """
 
     id: Line
@@ -43,6 +44,7 @@ class Engagement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     streams: Lines = ()
     redact: Lines = ()
     requests: Lines = ()
+    proofs: bool = False
     rows_per_export: Annotated[int, msgspec.Meta(ge=0, le=MAX_EXPORT_ROWS)] = DEFAULT_EXPORT_ROWS
     valid_from: Line
     valid_until: Line

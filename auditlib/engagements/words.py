@@ -15,6 +15,8 @@ def in_words(engagement: Engagement) -> list[str]:
     told += limits_in_words(engagement).values() or ["Every event."]
     if engagement.redact:
         told.append(f"Left out of every event: {_list(engagement.redact)}.")
+    if engagement.proofs:
+        told.append("Proofs may be seen: they show the seal of a batch, which counts all its events.")
     told.append(
         f"An export has at most {engagement.rows_per_export:,} events."
         if engagement.rows_per_export
@@ -31,6 +33,13 @@ def in_words(engagement: Engagement) -> list[str]:
     if engagement.revoked_at:
         told.append(_revoked(engagement))
     return told
+
+
+def in_a_line(engagement: Engagement) -> str:
+    """The scope in one line: what is limited, until when, who set it."""
+    limits = " ".join(limits_in_words(engagement).values()) or "Every event."
+    left_out = " Some fields are left out." if engagement.redact else ""
+    return f"Scope: {limits}{left_out} Until {moment(engagement.validity[1])}. Set by {engagement.set_by}."
 
 
 def limits_in_words(engagement: Engagement) -> dict[str, str]:

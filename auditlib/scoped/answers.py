@@ -54,6 +54,14 @@ class Bars(msgspec.Struct, frozen=True):
     counts: tuple[int, ...]
 
 
+class Activity(msgspec.Struct, frozen=True):
+    """Events over `occurred_at` for each source without its instance, by name; bars as in Bars, the same for all."""
+
+    start: int
+    width: int
+    streams: tuple[tuple[str, tuple[int, ...]], ...]
+
+
 class Stream(msgspec.Struct, frozen=True):
     """A source without its instance: its events, and when the first and the last occurred (microseconds UTC)."""
 

@@ -43,7 +43,7 @@ class Scope:
     def __init__(self, trail: Trail, engagement: Engagement, name: str) -> None:
         """RefusedError where the engagement is not for this vault, MalformedError where it cannot be kept here."""
         url = trail.history.vault.url
-        if not any(_same(vault, (trail.origin, name, url)) for vault in engagement.vaults):
+        if not any(same_vault(vault, (trail.origin, name, url)) for vault in engagement.vaults):
             raise RefusedError("This engagement is not for this vault.")
         self.engagement = engagement
         self.words = tuple(in_words(engagement))
@@ -169,7 +169,7 @@ def _instances(stream: str) -> tuple[str, ...]:
     return (stream,) if "/" in stream else (stream, f"{stream}/*")
 
 
-def _same(vault: str, names: Sequence[str]) -> bool:
+def same_vault(vault: str, names: Sequence[str]) -> bool:
     """The server's name, the origin or the address; of a directory however it is spelled."""
     local = [text.removeprefix("file://") for text in (vault, names[-1])]
     return (vault != "" and vault in names) or (

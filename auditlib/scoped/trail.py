@@ -17,8 +17,9 @@ from auditlib.formats.columns import SCHEMA, record_texts
 from auditlib.formats.event import MAX_EVENT_ID_CHARS, NAME
 from auditlib.formats.seal import Seal
 from auditlib.formats.times import DAY, SECOND
-from auditlib.scoped.answers import Bars, Exported, Facets, Found, Page, Standing, Stream
+from auditlib.scoped.answers import Activity, Bars, Exported, Facets, Found, Page, Standing, Stream
 from auditlib.scoped.cursors import make_cursor, read_cursor
+from auditlib.scoped.proof import Checked, Proof, check_may_prove, checked, draw_proof
 from auditlib.scoped.question import Question
 from auditlib.scoped.reading import fetch, newest, rows_at, stream
 from auditlib.scoped.redact import without
@@ -86,14 +87,20 @@ class ScopedTrail:
     def histogram(self, question: Question, bins: int = 100) -> Bars:
         """The events that answer over time, in at most `bins` bars (1 to 400) of a round width."""
         asked = self._scope().ask(question)
-        bars = _bounded(bins, MAX_BARS, "bins")
-        ((first, last),) = self._rows(asked, "min(epoch_us(occurred_at)), max(epoch_us(occurred_at))")
-        if first is None:
-            return Bars(0, SECOND, ())
-        width = next((width for width in _WIDTHS if last // width - first // width < bars), _WIDTHS[-1] * 2)
-        start = first // width
+        start, width, places = self._bars(asked, bins)
         counted = dict(self._rows(asked, "epoch_us(occurred_at) // ? AS bar, count(*)", [width], "GROUP BY bar"))
-        return Bars(start * width, width, tuple(counted.get(start + n, 0) for n in range(last // width - start + 1)))
+        return Bars(start * width, width, tuple(counted.get(start + n, 0) for n in range(places)))
+
+    def activity(self, question: Question, bins: int = 100) -> Activity:
+        """The events that answer over time, for each source without its instance, in bars as `histogram` has them."""
+        asked = self._scope().ask(question)
+        start, width, places = self._bars(asked, bins)
+        select = "split_part(source, '/', 1) AS name, epoch_us(occurred_at) // ? AS bar, count(*)"
+        counted: dict[str, dict[int, int]] = {}
+        for name, bar, events in self._rows(asked, select, [width], "GROUP BY name, bar ORDER BY name, bar"):
+            counted.setdefault(name, {})[bar] = events
+        streams = ((name, tuple(bars.get(start + n, 0) for n in range(places))) for name, bars in counted.items())
+        return Activity(start * width, width, tuple(streams))
 
     def facets(self, question: Question, column: str, limit: int = 20) -> Facets:
         """The values of one of FACETS' columns among the events that answer, most first; at most 200."""
@@ -127,6 +134,23 @@ class ScopedTrail:
         rows = without(whole, scope.fields)
         record = record_texts(rows)[0].as_py()
         return Found(record, record != record_texts(whole)[0].as_py(), rows, found[0].sequence, found[0].row)
+
+    def proof(self, event_id: str, source: str | None = None) -> Proof | None:
+        """What proves an event, from its record to the checkpoint, checked before it is given; None as in `event`.
+
+        RefusedError, whether there is such an event or not, where the engagement shows no proofs.
+        """
+        check_may_prove(self._scope().engagement)
+        found = self.event(event_id, source)
+        return None if found is None else draw_proof(self._trail, found)
+
+    def checked(self, event_id: str, source: str | None = None) -> Checked | None:
+        """That an event was found under the checkpoint just now, by the server, told to everybody; None as in `event`.
+
+        MismatchError where it was not.
+        """
+        found = self.event(event_id, source)
+        return None if found is None else checked(self._trail, found)
 
     def related(self, event_id: str, source: str | None = None) -> dict[str, pa.Table]:
         """What is tied to an event within the scope, the newest 20 of each: by `request`, `session`, `target`.
@@ -195,6 +219,15 @@ class ScopedTrail:
         if known is None or known.engagement != engagement:
             self._known = known = Scope(self._trail, engagement, self._name)
         return known
+
+    def _bars(self, asked: Asked, bins: int) -> tuple[int, int, int]:
+        """The number of the first bar, the width of all (microseconds), how many there are."""
+        most = _bounded(bins, MAX_BARS, "bins")
+        ((first, last),) = self._rows(asked, "min(epoch_us(occurred_at)), max(epoch_us(occurred_at))")
+        if first is None:
+            return 0, SECOND, 0
+        width = next((width for width in _WIDTHS if last // width - first // width < most), _WIDTHS[-1] * 2)
+        return first // width, width, last // width - first // width + 1
 
     def _count(self, asked: Asked) -> int:
         ((events,),) = self._rows(asked, "count(*)")

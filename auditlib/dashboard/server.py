@@ -1,0 +1,226 @@
+"""The dashboard as a server: Panel pages behind a sign-in, under one policy for what a browser may run.
+
+A page is made in two steps. GET answers at once with the frame (navigation, scope in words) and an empty place; what is
+shown is asked in a thread meanwhile and sent over the websocket, so that nobody waits for somebody else's question.
+The websocket opens only for the sign-in that loaded the page, and never makes a page of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import panel as pn
+from bokeh.models import TextInput
+from bokeh.server.urls import per_app_patterns
+from bokeh.util.token import get_session_id
+from panel.io.server import DocHandler, Server, WSHandler, get_server
+from tornado.web import RequestHandler, StaticFileHandler
+
+from auditlib.dashboard.handed import HandedHandler
+from auditlib.dashboard.headers import hardened
+from auditlib.dashboard.markup import FOLDER, pane, refusal, templates
+from auditlib.dashboard.pages import PAGES
+from auditlib.dashboard.pages.view import Page
+from auditlib.dashboard.signin_pages import SIGNED, provider, sign_in_patterns
+from auditlib.dashboard.signins import SignIn
+from auditlib.dashboard.visit import Desk, Visit
+from auditlib.engagements import in_a_line, in_words
+from auditlib.errors import AuditlibError, UnavailableError
+
+MAX_ASKED_CHARS = 20_000  # characters that a page may send at once
+MESSAGE_BYTES = 1024 * 1024  # bytes of a websocket message; Bokeh's own limit is 20 MiB
+UNUSED_MS = 60_000  # milliseconds after which a page that nobody holds open is forgotten
+# Of what Bokeh and Panel would load, as much as these pages use; all of it comes from this server.
+SCRIPTS = (
+    "static/js/bokeh.min.js",
+    "static/js/bokeh-widgets.min.js",
+    "static/js/bokeh-tables.min.js",
+    "static/extensions/panel/panel.min.js",
+    "assets/event.js",
+    "assets/app.js",
+)
+CHECKS = FOLDER.parent / "packet" / "templates"  # with what the report checks itself in a browser
+_log = logging.getLogger("auditlib.dashboard")
+
+
+def serve(desk: Desk, address: str, port: int, *, behind_proxy: bool = False) -> Server:
+    """A server that listens on this address; the caller runs its event loop (`io_loop.start`).
+
+    `behind_proxy`: X-Forwarded-For names who asks; without it, that is whoever holds the connection.
+    """
+    site, visits = desk.door.site, dict[str, Visit]()
+    per_app_patterns[:] = _handlers(visits)
+
+    def find(handler: RequestHandler) -> SignIn | None:
+        return desk.signins.find(handler.get_cookie(site.cookie(SIGNED)))
+
+    assets = [
+        (rf"{site.prefix}/assets/((?:primitives|checks)\.js)", StaticFileHandler, {"path": CHECKS}),
+        (f"{site.prefix}/assets/(.*)", StaticFileHandler, {"path": FOLDER / "static"}),
+        (f"{site.prefix}/handed/([A-Za-z0-9_-]+)", HandedHandler, {"handed": desk.handed, "find": find}),
+        (f"{site.prefix}/?", _Home, {"home": site.home + "overview"}),
+    ]
+    pn.config.reconnect = False
+    server = get_server(
+        {f"/{page.name}": _application(desk, page, visits) for page in PAGES},
+        port=port,
+        address=address,
+        prefix=site.prefix,
+        websocket_origin=[urlsplit(origin).netloc for origin in site.origins],
+        auth_provider=provider(desk.door),
+        extra_patterns=[*sign_in_patterns(desk.door), *assets],
+        use_index=False,
+        location=False,
+        include_cookies=[],
+        include_headers=[],
+        sign_sessions=True,
+        secret_key=secrets.token_urlsafe(32),
+        session_token_expiration=120,
+        unused_session_lifetime=UNUSED_MS,
+        check_unused_sessions=UNUSED_MS // 4,
+        websocket_max_message_size=MESSAGE_BYTES,
+        use_xheaders=behind_proxy,
+    )
+    server._tornado.add_transform(hardened(site))
+    server._tornado.settings["log_function"] = _log_request
+    return server
+
+
+def _handlers(visits: dict[str, Visit]) -> list[tuple[str, type]]:
+    """Bokeh's own handlers, which know whose page it is."""
+
+    class Document(DocHandler):  # type: ignore[misc]
+        async def get(self, *args: Any, **kwargs: Any) -> None:
+            self.request.signin = self.current_user
+            await super().get(*args, **kwargs)
+
+    class Socket(WSHandler):  # type: ignore[misc]
+        def open(self, *args: Any, **kwargs: Any) -> Any:
+            """Refuse a page that another sign-in loaded, and one that is not there any more."""
+            visit = visits.get(_session_of(self._token))
+            if visit is None or self.current_user is None or visit.signin is not self.current_user:
+                self.close(4403, "not this sign-in's page")
+                return None
+            return super().open(*args, **kwargs)
+
+    return [(r"/ws", Socket), (r"/?", Document)]
+
+
+def _session_of(token: str | None) -> str:
+    try:
+        return str(get_session_id(token or ""))
+    except Exception:
+        return ""
+
+
+def _log_request(handler: RequestHandler) -> None:
+    """Without the query: it holds what an auditor searched."""
+    path, milliseconds = handler.request.path, 1000 * handler.request.request_time()
+    _log.info("%d %s %s %.0f ms", handler.get_status(), handler.request.method, path, milliseconds)
+
+
+class _Home(RequestHandler):
+    """The bare address leads to the first page."""
+
+    def initialize(self, home: str) -> None:
+        self._home = home
+
+    def get(self) -> None:
+        self.redirect(self._home)
+
+
+def _application(desk: Desk, page: Page, visits: dict[str, Visit]) -> Callable[[], pn.Column]:
+    def make() -> pn.Column:
+        document = pn.state.curdoc
+        context = document.session_context
+        visit = Visit(desk, context.request.signin, page.name)
+        visits[context.id] = visit
+        pn.state.on_session_destroyed(lambda gone: visits.pop(gone.id, None))
+        shown = _Shown(visit, page, context.request.query)
+        document.template = templates().get_template("page.html")
+        document.template_variables.update(_frame(visit, page, context.request))
+        document.add_next_tick_callback(shown.first)
+        return shown.root
+
+    return make
+
+
+class _Shown:
+    """What one open page shows: asked by the browser through a channel, answered into panes."""
+
+    def __init__(self, visit: Visit, page: Page, query: str) -> None:
+        self._visit, self._page, self._query = visit, page, query
+        self._view = page.open(visit)
+        self._newest, self._turn = 0, asyncio.Lock()
+        self._asked = TextInput(name="ask", value="", visible=False)
+        self._answered = TextInput(name="answered", value="", visible=False)
+        self._asked.on_change("value", self._ask)
+        self._trouble = pane()
+        channels = [pn.pane.Bokeh(each, visible=False) for each in (self._asked, self._answered)]
+        self.root = pn.Column(self._trouble, *self._view.panes, *channels, sizing_mode="stretch_width", margin=0)
+
+    async def first(self) -> None:
+        """Answer the address that the page was loaded with."""
+        await self._answer(0, self._query)
+
+    def _ask(self, _attribute: str, _old: Any, new: Any) -> None:
+        number, _, query = str(new)[:MAX_ASKED_CHARS].partition(" ")
+        self._newest = int(number) if number.isdecimal() and len(number) < 10 else 0
+        document = self._asked.document
+        if document is not None:
+            document.add_next_tick_callback(partial(self._answer, self._newest, query))
+
+    async def _answer(self, number: int, query: str) -> None:
+        """One question at a time; of several that wait only the newest is answered."""
+        async with self._turn:
+            if number == self._newest:
+                try:
+                    self._visit.go(query)
+                    await self._view.show()
+                    self._trouble.object = ""
+                except AuditlibError as error:
+                    self._trouble.object = refusal(error)
+                    self._view.clear()
+                except Exception:
+                    _log.exception("a page could not be made")
+                    lost = UnavailableError("This could not be answered.", remedy="The server's log says why.")
+                    self._trouble.object = refusal(lost)
+                    self._view.clear()
+            self._answered.value = str(number)
+
+
+def _frame(visit: Visit, page: Page, request: Any) -> dict[str, Any]:
+    """What the template of a page needs: the scope in words, or nothing of it where there is no access."""
+    told: dict[str, Any] = {"scope": (), "scope_summary": "", "choices": [], "role": "", "vault": "no access"}
+    try:
+        visit.go(request.query)
+        engagement = visit.engagement()
+        told |= {
+            "role": engagement.role,
+            "scope": in_words(engagement),
+            "scope_summary": in_a_line(engagement),
+            "vault": visit.vault(),
+            "choices": [
+                (visit.link(page.name, engagement=other.id), other.id)
+                for other in visit.engagements()
+                if other.id != engagement.id
+            ],
+        }
+    except AuditlibError:
+        pass  # the page itself says why
+    return told | {
+        "heading": page.title,
+        "current": page.name,
+        "pages": [(each.name, each.title) for each in PAGES if each.listed],
+        "links": {each.name: visit.link(each.name) for each in PAGES} | {"overview": visit.link("overview")},
+        "identity": visit.identity,
+        "csrf": visit.desk.door.sign_out_token(visit.signin),
+        "nonce": request.csp_nonce,
+        "scripts": SCRIPTS,
+    }
