@@ -93,7 +93,7 @@ def test_an_auditor_searches_opens_an_event_and_checks_its_proof(ines: Person, g
     ines.click("td.id a")
     until(lambda: "/event" in ines.browser.js("location.pathname"))
     ines.browser.wait(IDLE)
-    assert ines.browser.js(f"{FIND}('[data-check-proof]').length") == 1
+    until(lambda: ines.browser.js(f"{FIND}('[data-check-proof]').length") == 1)
     ines.browser.js(f"void {FIND}('[data-check-proof]')[0].click()")
     until(lambda: "✓" in ines.text() and "Checking" not in ines.text())
     assert "✗" not in ines.text()

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from auditlib import __version__
-from auditlib.cli import dashboard, engagement, handover, lab, packet, requests, status, trail, vault, writing
+from auditlib.cli import account, dashboard, engagement, handover, lab, packet, requests, status, trail, vault, writing
 from auditlib.cli.common import say, show_json
 from auditlib.errors import AuditlibError, MalformedError, UnavailableError
 
@@ -29,6 +29,7 @@ packet.app.add_typer(handover.app)
 app.add_typer(packet.app, name="packet")
 app.add_typer(requests.app, name="requests")
 app.add_typer(engagement.app, name="engagement")
+app.add_typer(account.app, name="account")
 app.add_typer(dashboard.app)
 app.add_typer(lab.app)
 app.add_typer(lab.notebook_app, name="notebook")

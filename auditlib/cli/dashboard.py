@@ -80,7 +80,7 @@ def dashboard(
     ] = None,
     prefix: Annotated[str, typer.Option(help="The path that a proxy serves it under: /audit.")] = "",
     behind_proxy: Annotated[
-        bool, typer.Option("--behind-proxy", help="Believe the proxy's X-Forwarded-For and -Proto.")
+        bool, typer.Option("--behind-proxy", help="Believe the proxy's X-Forwarded-For.")
     ] = False,
 ) -> None:
     """Serve the auditor's view: scoped, read-only, every look recorded before it is shown."""
@@ -90,7 +90,7 @@ def dashboard(
     from auditlib.dashboard.signin_pages import OneTime
 
     host, port = _address(listen)
-    site = Site(tuple(origin or [f"http://{listen}"]), prefix)
+    site = Site(tuple(origin or [f"http://{listen}", f"http://localhost:{port}"]), prefix, behind_proxy=behind_proxy)
     sources = dict(_named(text, key) for text in vault)
     provider = _oidc(oidc_issuer, oidc_client, oidc_secret, oidc_claim, site)
     alone = engagements is None
@@ -124,7 +124,7 @@ def dashboard(
         packets=packets,
     ) as desk:
         try:
-            server = serve(desk, host, port, behind_proxy=behind_proxy)
+            server = serve(desk, host, port)
         except OSError as error:
             raise UnavailableError(f"it cannot listen ({error.strerror}).", where=listen) from None
         server.start()

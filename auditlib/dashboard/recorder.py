@@ -75,7 +75,7 @@ class Recorder:
 
         A name that was typed with a wrong password and that nobody has is not recorded.
         """
-        named = outcome == "success" or how != TYPED or self._known(identity)
+        named = identity != UNKNOWN and (outcome == "success" or how != TYPED or self._known(identity))
         actor = _actor(identity, session) if named else {"id": UNKNOWN, "session": None, "type": "anonymous"}
         context = {"how": how, "reason": reason}
         return self._keep(self._client.event("evidence.sign_in", actor, _DASHBOARD, outcome, context))

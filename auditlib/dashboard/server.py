@@ -1,7 +1,7 @@
 """The dashboard as a server: Panel pages behind a sign-in, under one policy for what a browser may run.
 
 A page is made in two steps. GET answers at once with the frame (navigation, scope in words) and an empty place; what is
-shown is asked in a thread meanwhile and sent over the websocket, so that nobody waits for somebody else's question.
+shown is asked in a thread once the websocket is open, and sent over it: nobody waits for somebody else's question.
 The websocket opens only for the sign-in that loaded the page, and never makes a page of its own.
 """
 
@@ -16,10 +16,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import panel as pn
+from bokeh.document import Document
+from bokeh.events import DocumentReady
 from bokeh.models import TextInput
 from bokeh.server.urls import per_app_patterns
 from bokeh.util.token import get_session_id
 from panel.io.server import DocHandler, Server, WSHandler, get_server
+from panel.io.state import set_curdoc
 from tornado.web import RequestHandler, StaticFileHandler
 
 from auditlib.dashboard.handed import HandedHandler
@@ -35,6 +38,7 @@ from auditlib.errors import AuditlibError, UnavailableError
 
 MAX_ASKED_CHARS = 20_000  # characters that a page may send at once
 MESSAGE_BYTES = 1024 * 1024  # bytes of a websocket message; Bokeh's own limit is 20 MiB
+BODY_BYTES = 64 * 1024  # bytes of a request's body; a sign-in form has some hundred
 UNUSED_MS = 60_000  # milliseconds after which a page that nobody holds open is forgotten
 # Of what Bokeh and Panel would load, as much as these pages use; all of it comes from this server.
 SCRIPTS = (
@@ -49,11 +53,8 @@ CHECKS = FOLDER.parent / "packet" / "templates"  # with what the report checks i
 _log = logging.getLogger("auditlib.dashboard")
 
 
-def serve(desk: Desk, address: str, port: int, *, behind_proxy: bool = False) -> Server:
-    """A server that listens on this address; the caller runs its event loop (`io_loop.start`).
-
-    `behind_proxy`: X-Forwarded-For names who asks; without it, that is whoever holds the connection.
-    """
+def serve(desk: Desk, address: str, port: int) -> Server:
+    """A server that listens on this address; the caller runs its event loop (`io_loop.start`)."""
     site, visits = desk.door.site, dict[str, Visit]()
     per_app_patterns[:] = _handlers(visits)
 
@@ -61,10 +62,10 @@ def serve(desk: Desk, address: str, port: int, *, behind_proxy: bool = False) ->
         return desk.signins.find(handler.get_cookie(site.cookie(SIGNED)))
 
     assets = [
-        (rf"{site.prefix}/assets/((?:primitives|checks)\.js)", StaticFileHandler, {"path": CHECKS}),
-        (f"{site.prefix}/assets/(.*)", StaticFileHandler, {"path": FOLDER / "static"}),
-        (f"{site.prefix}/handed/([A-Za-z0-9_-]+)", HandedHandler, {"handed": desk.handed, "find": find}),
-        (f"{site.prefix}/?", _Home, {"home": site.home + "overview"}),
+        (r"/assets/((?:primitives|checks)\.js)", StaticFileHandler, {"path": CHECKS}),
+        (r"/assets/(.*)", StaticFileHandler, {"path": FOLDER / "static"}),
+        (r"/handed/([A-Za-z0-9_-]+)", HandedHandler, {"handed": desk.handed, "find": find}),
+        (r"/?", _Home, {"home": site.home + "overview"}),
     ]
     pn.config.reconnect = False
     server = get_server(
@@ -75,6 +76,7 @@ def serve(desk: Desk, address: str, port: int, *, behind_proxy: bool = False) ->
         websocket_origin=[urlsplit(origin).netloc for origin in site.origins],
         auth_provider=provider(desk.door),
         extra_patterns=[*sign_in_patterns(desk.door), *assets],
+        transforms=[hardened(site)],
         use_index=False,
         location=False,
         include_cookies=[],
@@ -85,9 +87,8 @@ def serve(desk: Desk, address: str, port: int, *, behind_proxy: bool = False) ->
         unused_session_lifetime=UNUSED_MS,
         check_unused_sessions=UNUSED_MS // 4,
         websocket_max_message_size=MESSAGE_BYTES,
-        use_xheaders=behind_proxy,
+        http_server_kwargs={"max_body_size": BODY_BYTES},
     )
-    server._tornado.add_transform(hardened(site))
     server._tornado.settings["log_function"] = _log_request
     return server
 
@@ -142,10 +143,10 @@ def _application(desk: Desk, page: Page, visits: dict[str, Visit]) -> Callable[[
         visit = Visit(desk, context.request.signin, page.name)
         visits[context.id] = visit
         pn.state.on_session_destroyed(lambda gone: visits.pop(gone.id, None))
-        shown = _Shown(visit, page, context.request.query)
+        shown = _Shown(visit, page, context.request.query, document)
         document.template = templates().get_template("page.html")
         document.template_variables.update(_frame(visit, page, context.request))
-        document.add_next_tick_callback(shown.first)
+        document.on_event(DocumentReady, shown.first)
         return shown.root
 
     return make
@@ -154,8 +155,9 @@ def _application(desk: Desk, page: Page, visits: dict[str, Visit]) -> Callable[[
 class _Shown:
     """What one open page shows: asked by the browser through a channel, answered into panes."""
 
-    def __init__(self, visit: Visit, page: Page, query: str) -> None:
-        self._visit, self._page, self._query = visit, page, query
+    def __init__(self, visit: Visit, page: Page, query: str, document: Document) -> None:
+        self._visit, self._document = visit, document
+        self._query: str | None = query
         self._view = page.open(visit)
         self._newest, self._turn = 0, asyncio.Lock()
         self._asked = TextInput(name="ask", value="", visible=False)
@@ -165,34 +167,42 @@ class _Shown:
         channels = [pn.pane.Bokeh(each, visible=False) for each in (self._asked, self._answered)]
         self.root = pn.Column(self._trouble, *self._view.panes, *channels, sizing_mode="stretch_width", margin=0)
 
-    async def first(self) -> None:
-        """Answer the address that the page was loaded with."""
-        await self._answer(0, self._query)
+    def first(self, _event: Any) -> None:
+        """Answer the address that the page was loaded with, once the browser is there to hear it.
+
+        Before that Panel schedules what changes, and some of it was seen to reach nobody.
+        """
+        if self._query is not None:
+            query, self._query = self._query, None
+            self._document.add_next_tick_callback(partial(self._answer, 0, query))
 
     def _ask(self, _attribute: str, _old: Any, new: Any) -> None:
         number, _, query = str(new)[:MAX_ASKED_CHARS].partition(" ")
         self._newest = int(number) if number.isdecimal() and len(number) < 10 else 0
-        document = self._asked.document
-        if document is not None:
-            document.add_next_tick_callback(partial(self._answer, self._newest, query))
+        self._document.add_next_tick_callback(partial(self._answer, self._newest, query))
 
     async def _answer(self, number: int, query: str) -> None:
         """One question at a time; of several that wait only the newest is answered."""
-        async with self._turn:
-            if number == self._newest:
-                try:
-                    self._visit.go(query)
-                    await self._view.show()
-                    self._trouble.object = ""
-                except AuditlibError as error:
-                    self._trouble.object = refusal(error)
-                    self._view.clear()
-                except Exception:
-                    _log.exception("a page could not be made")
-                    lost = UnavailableError("This could not be answered.", remedy="The server's log says why.")
-                    self._trouble.object = refusal(lost)
-                    self._view.clear()
-            self._answered.value = str(number)
+        # Panel sends changes of this page to its browser alone where it is told, over every await, whose page it is.
+        with set_curdoc(self._document):
+            async with self._turn:
+                if number == self._newest:
+                    await self._show(query)
+                self._answered.value = str(number)
+
+    async def _show(self, query: str) -> None:
+        try:
+            self._visit.go(query)
+            await self._view.show()
+            self._trouble.object = ""
+            return
+        except AuditlibError as error:
+            trouble = error
+        except Exception:
+            _log.exception("a page could not be made")
+            trouble = UnavailableError("This could not be answered.", remedy="The server's log says why.")
+        self._trouble.object = refusal(trouble)
+        self._view.clear()
 
 
 def _frame(visit: Visit, page: Page, request: Any) -> dict[str, Any]:
