@@ -61,7 +61,8 @@ class Dashboard:
         for identity in {each.identity for each in engagements}:
             set_password(accounts, identity, PASSWORD, new=True, now=lambda: time.time_ns() // 1000 - 10_000_000)
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}/"
+        prefix = more[more.index("--prefix") + 1] if "--prefix" in more else ""
+        self.url = f"http://127.0.0.1:{self.port}{prefix}/"
         self._log = (folder / "log").open("w")
         self.log = folder / "log"
         command = [

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from browser import CHROMIUM
 from dashboards import FIND, IDLE, KEY, ROOT, VAULT, Dashboard, Person, engagement, until
+from npm_packages import npm_packages
 
 import auditlib
 from auditlib.engagements import revoke_engagement
@@ -337,3 +338,57 @@ def test_the_policy_of_a_page_is_kept_by_the_page_itself(ines: Person, page: str
     complaints = [each for each in ines.browser.complaints() if "WebGL" not in json.dumps(each)]
     assert complaints == []
     assert [address for address in ines.browser.asked() if not address.startswith(ines.served.url)] == []
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """axe-core's script."""
+    return (npm_packages("axe") / "node_modules" / "axe-core" / "axe.min.js").read_text()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_nothing_keeps_anybody_from_reading_a_page(ines: Person, axe: str, dark: bool) -> None:
+    """axe-core finds no serious barrier on any page: contrast, labels, names, order."""
+    ines.go("search", kind="grant")
+    event = ines.browser.js(f"{FIND}('td.id a')[0].getAttribute('href')")
+    ines.browser.window(1200, dark=dark)
+    try:
+        found = {}
+        for page in (*PAGES, event, "requests?id=AC-01", "search?kind=login&outcome=failure", "event?id=nothing"):
+            ines.browser.open(ines.served.url + page)
+            ines.browser.wait(IDLE)
+            ines.browser.js(axe + "; void 0")
+            told = ines.browser.js(
+                "axe.run(document, {resultTypes: ['violations']}).then((r) => JSON.stringify(r.violations))"
+            )
+            found[page] = [
+                (
+                    one["id"],
+                    one["impact"],
+                    [(node["html"][:160], node["failureSummary"][:300]) for node in one["nodes"][:2]],
+                )
+                for one in json.loads(told)
+                if one["impact"] in ("serious", "critical")
+            ]
+        assert {page: barriers for page, barriers in found.items() if barriers} == {}
+    finally:
+        ines.browser.window(1200)
+
+
+def test_everything_works_under_a_path_of_its_own(tmp_path: Path) -> None:
+    """As behind a proxy that serves it under /audit: sign-in, pages, scripts, websocket, a download."""
+    served = Dashboard(tmp_path, [WHOLE], "--prefix", "/audit")
+    ines = Person(served, tmp_path / "profile", "ines@auditor.example")
+    try:
+        ines.sign_in()
+        ines.go("search", kind="grant")
+        assert ines.counted() > 0
+        assert [address for address in ines.browser.asked() if not address.startswith(served.url)] == []
+        ines.click(".exports a", "CSV")
+        href = until(lambda: ines.browser.js(f"{FIND}('a[download]')[0]?.getAttribute('href')"))
+        assert ines.fetch(href).status == 200
+        ines.browser.js("document.querySelector('.who form').requestSubmit()")
+        ines.browser.wait("location.pathname === '/audit/signin'")
+    finally:
+        ines.close()
+        served.stop()

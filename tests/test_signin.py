@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import html
 import json
 import os
 import pty
 import re
-import shutil
 import stat
 import subprocess
 import sys
@@ -26,6 +24,7 @@ import pytest
 import urllib3
 from argon2 import PasswordHasher
 from browser import CHROMIUM, Browser
+from npm_packages import npm_packages
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
@@ -894,29 +893,6 @@ def test_a_damaged_hash_fits_no_password(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ OpenID
 
 
-def oidc_folder() -> Path:
-    """Where the provider is installed, once for all tests: what its lock says, by `npm ci`."""
-    made = HERE / "services" / "oidc"
-    folder = HERE.parent / "build" / "oidc"
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("node and npm are not here")
-        pytest.skip("node and npm are not here (Debian packages `nodejs` and `npm`)")
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        wanted = (made / "package-lock.json").read_text()
-        stamp = folder / "installed"
-        for name in ("package.json", "package-lock.json", ".npmrc", "provider.mjs"):
-            shutil.copyfile(made / name, folder / name)
-        if not stamp.exists() or stamp.read_text() != wanted:
-            command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
-            stamp.write_text(wanted)
-    return folder
-
-
 class Provider:
     """The provider as a process of its own, with the redirect address of one server."""
 
@@ -947,7 +923,7 @@ BACK = f"https://{HOST}/audit/signin/oidc/callback"
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[Provider]:
-    running = Provider(oidc_folder(), BACK)
+    running = Provider(npm_packages("oidc"), BACK)
     yield running
     running.stop()
 
