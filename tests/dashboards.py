@@ -66,7 +66,16 @@ class Dashboard:
         self._log = (folder / "log").open("w")
         self.log = folder / "log"
         command = [
-            *(sys.executable, "-m", "auditlib.cli", "dashboard", "--vault", f"acme={vault}", "--key", str(key)),
+            *(
+                sys.executable,
+                "-m",
+                "auditlib.cli",
+                "dashboard",
+                "--vault",
+                f"acme={os.path.relpath(vault, ROOT)}",
+                "--key",
+                str(key),
+            ),
             *("--engagements", str(self.engagements), "--accounts", str(accounts), "--state", str(self.state)),
             *("--listen", f"127.0.0.1:{self.port}", *more),
         ]

@@ -168,7 +168,7 @@ def _accounts(path: Path | None) -> Any:
 def _listed(path: Path | None) -> RequestList | None:
     from auditlib.requests.model import read_requests
 
-    return None if path is None else read_requests(path)
+    return None if path is None else read_requests(path.absolute())
 
 
 def _oidc(issuer: str | None, client: str | None, secret: Path | None, claim: str, site: Any) -> Oidc | None:

@@ -48,7 +48,7 @@ class Alone:
                 rows_per_export=SOLO_ROWS,
                 valid_from=format_time(began - DAY),
                 valid_until=format_time(began + 30 * DAY),
-                set_by=f"{identity}, by starting this server",
+                set_by=identity,
                 set_at=format_time(began),
             ),
         )
@@ -78,6 +78,7 @@ def open_desk(
 
     `problems` gets sentences, from other threads. Raises what opening a part raises; what was opened is closed.
     """
+    sources = {name: Source(_wherever(source.vault), source.keys) for name, source in sources.items()}
     with ExitStack() as stack:
         stack.enter_context(state_folder(state))
         if client is None:
@@ -101,7 +102,7 @@ def open_desk(
         signins = SignIns(now, stands=stands)
         guesses = None if accounts is None else Guesses(accounts, now)
         door = Door(site, signins, recorder, admits, now, guesses=guesses, oidc=oidc, once=once)
-        works = Works(state / "work", sources, listed, packets)
+        works = Works(state.absolute() / "work", sources, listed, None if packets is None else packets.absolute())
         stack.callback(works.close)
         handed = Handed(state / "handed", signins.holds, now)
         stack.callback(handed.close)
@@ -119,6 +120,11 @@ def open_desk(
             pool=pool,
             now=now,
         )
+
+
+def _wherever(vault: str) -> str:
+    """The same vault for a process that works in another folder."""
+    return vault if "://" in vault else str(Path(vault).absolute())
 
 
 def _refresh(vaults: Vaults, handed: Handed, over: threading.Event, problems: Callable[[str], None]) -> None:
