@@ -10,5 +10,5 @@ opening.py       everything it stands on, opened and closed in order
 server.py        Panel's server, and who may open which page   (headers: what a browser may run)
 visit.py         one open page of one signed-in person: the only way from a page to a trail
 pages/           what is shown               (sentence: an event in words)
-markup.py        HTML, escaped; templates/ and static/ beside it
+markup.py        HTML, escaped          (texts: values as people read them); templates/ and static/ beside it
 """

@@ -6,6 +6,7 @@ A packet is read whole where it is judged (dashboard.work_child), never in the s
 from __future__ import annotations
 
 import io
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
@@ -13,6 +14,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from auditlib.dashboard.texts import exact
 from auditlib.errors import MalformedError
 from auditlib.formats.canonical import parse_json
 from auditlib.packet.bag import Bag, packet_digest
@@ -24,6 +26,9 @@ EXCEPTIONS = "data/tables/exceptions.parquet"
 MAX_ROWS = 50  # potential exceptions shown on the page; the packet has them all
 MAX_COLUMNS = 30
 MAX_CELL_CHARS = 300
+FIRST = ("item", "verdict", "reason")
+TITLES = {"verdict": "did not pass"}
+LEFT_OUT = ("event_id", "source", "recorded_at", "sequence", "row")  # where a record stands, which the item names
 MAX_SENTENCES = 50
 MAX_SENTENCE_CHARS = 2_000
 DRAFT = "Draft: not transmitted. Nobody has signed for this packet as its preparer."
@@ -53,7 +58,8 @@ def read_answer(bag: Bag) -> Answered:
     """MalformedError where packet.json is not a packet's."""
     data = bag.read(PACKET, MAX_PACKET_JSON_BYTES)
     told: dict[str, Any] = parse_json(data)
-    columns, rows = _exceptions(bag)
+    tested = {one["name"] for one in told.get("attributes") or () if isinstance(one, dict) and "name" in one}
+    columns, rows = _exceptions(bag, tested)
     draft, signed = _transmitted(bag)
     try:
         period, (checkpoint, *_) = told["period"]["utc"], told["checkpoints"]
@@ -79,16 +85,21 @@ def read_answer(bag: Bag) -> Answered:
         raise MalformedError("packet.json is not one.", where=PACKET) from None
 
 
-def _exceptions(bag: Bag) -> tuple[list[str], list[list[str]]]:
+def _exceptions(bag: Bag, tested: set[str]) -> tuple[list[str], list[list[str]]]:
+    """What is wrong first, then what it is about; the outcome of each attribute is in the packet's own table."""
     if EXCEPTIONS not in bag.sizes:
         return [], []
     try:
         table = pq.read_table(io.BytesIO(bag.read(EXCEPTIONS)))
     except (pa.ArrowException, OSError):
         raise MalformedError("its table of potential exceptions cannot be read.", where=EXCEPTIONS) from None
-    table = table.select(table.column_names[:MAX_COLUMNS]).slice(0, MAX_ROWS)
-    rows = [["" if cell is None else _cut(cell, MAX_CELL_CHARS) for cell in row.values()] for row in table.to_pylist()]
-    return [_cut(name, MAX_CELL_CHARS) for name in table.column_names], rows
+    others = [name for name in table.column_names if name not in {*FIRST, *LEFT_OUT, *tested}]
+    names = [*(name for name in FIRST if name in table.column_names), *others][:MAX_COLUMNS]
+    rows = [
+        ["" if cell is None else _cut(cell, MAX_CELL_CHARS) for cell in row.values()]
+        for row in table.select(names).slice(0, MAX_ROWS).to_pylist()
+    ]
+    return [_cut(TITLES.get(name, name), MAX_CELL_CHARS) for name in names], rows
 
 
 def _transmitted(bag: Bag) -> tuple[str | None, str | None]:
@@ -101,5 +112,5 @@ def _transmitted(bag: Bag) -> tuple[str | None, str | None]:
 
 
 def _cut(value: Any, most: int = MAX_SENTENCE_CHARS) -> str:
-    text = value.isoformat() if hasattr(value, "isoformat") else str(value)
+    text = exact(value) if isinstance(value, datetime) else str(value)
     return text if len(text) <= most else f"{text[:most]}…"

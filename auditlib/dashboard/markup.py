@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import jinja2
 import panel as pn
 
+from auditlib.dashboard.texts import exact, hashed, moment, number, plain
 from auditlib.errors import AuditlibError
 
 FOLDER = Path(__file__).parent
-_STRANGE = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C])  # bidi controls
 
 
 @cache
@@ -51,34 +50,3 @@ def pane(markup: str = "", **options: Any) -> pn.pane.HTML:
 def refusal(error: AuditlibError) -> str:
     """An error as a person should read it: what, where, what to do."""
     return render("refusal.html", error=error)
-
-
-def moment(value: datetime) -> str:
-    """2026-03-01 12:00:00, of a time in UTC."""
-    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def exact(value: datetime) -> str:
-    """The same to the microsecond, with its zone."""
-    return value.astimezone(UTC).isoformat(sep=" ", timespec="microseconds").replace("+00:00", " UTC")
-
-
-def number(value: int) -> str:
-    """12,345."""
-    return f"{value:,}"
-
-
-def hashed(value: str) -> str:
-    """The beginning of a hash, for the eye; the whole of it stands beside or in the title."""
-    return f"{value[:16]}…"
-
-
-def plain(value: object) -> str:
-    """A text without the controls that turn what follows around; they are shown as what they are."""
-    text = str(value)
-    if not any(ord(sign) in _STRANGE or ord(sign) < 32 or 0x7F <= ord(sign) < 0xA0 for sign in text):
-        return text
-    return "".join(
-        f"[U+{ord(sign):04X}]" if ord(sign) in _STRANGE or ord(sign) < 32 or 0x7F <= ord(sign) < 0xA0 else sign
-        for sign in text
-    )

@@ -2,7 +2,8 @@
 
 A page is made in two steps. GET answers at once with the frame (navigation, scope in words) and an empty place; what is
 shown is asked in a thread once the websocket is open, and sent over it: nobody waits for somebody else's question.
-The websocket opens only for the sign-in that loaded the page, and never makes a page of its own.
+The websocket opens once, only for the sign-in that loaded the page, and never makes a page of its own; what may come
+over it stands in gate.py. A page goes with its websocket, or after a minute in which none was opened.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,8 +24,9 @@ from bokeh.server.urls import per_app_patterns
 from bokeh.util.token import get_session_id
 from panel.io.server import DocHandler, Server, WSHandler, get_server
 from panel.io.state import set_curdoc
-from tornado.web import RequestHandler, StaticFileHandler
+from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 
+from auditlib.dashboard.gate import MAX_FRAME_BYTES, MAX_UNTAKEN_BYTES, ClosedError, Gate
 from auditlib.dashboard.handed import HandedHandler
 from auditlib.dashboard.headers import hardened
 from auditlib.dashboard.markup import FOLDER, pane, refusal, templates
@@ -32,14 +34,17 @@ from auditlib.dashboard.pages import PAGES
 from auditlib.dashboard.pages.view import Page
 from auditlib.dashboard.signin_pages import SIGNED, provider, sign_in_patterns
 from auditlib.dashboard.signins import SignIn
-from auditlib.dashboard.visit import Desk, Visit
+from auditlib.dashboard.visit import Desk, Visit, address
 from auditlib.engagements import in_a_line, in_words
 from auditlib.errors import AuditlibError, UnavailableError
 
 MAX_ASKED_CHARS = 20_000  # characters that a page may send at once
-MESSAGE_BYTES = 1024 * 1024  # bytes of a websocket message; Bokeh's own limit is 20 MiB
 BODY_BYTES = 64 * 1024  # bytes of a request's body; a sign-in form has some hundred
-UNUSED_MS = 60_000  # milliseconds after which a page that nobody holds open is forgotten
+UNUSED_MS = 60_000  # milliseconds after which a page that nobody opened is forgotten
+SWEEP_MS = 5_000  # milliseconds between looks for those, and for pages that were closed
+MAX_PAGES = 64  # of one person at once, a quarter of a MiB each
+IDLE_SECONDS = 30  # in which a request's headers must be here, or the next request on a connection
+_OTHERS = ("bokeh-session-id", "bokeh-token")  # by which Bokeh would show a page that is there already, whosever it is
 # Of what Bokeh and Panel would load, as much as these pages use; all of it comes from this server.
 SCRIPTS = (
     "static/js/bokeh.min.js",
@@ -53,8 +58,8 @@ CHECKS = FOLDER.parent / "packet" / "templates"  # with what the report checks i
 _log = logging.getLogger("auditlib.dashboard")
 
 
-def serve(desk: Desk, address: str, port: int) -> Server:
-    """A server that listens on this address; the caller runs its event loop (`io_loop.start`)."""
+def serve(desk: Desk, host: str, port: int) -> Server:
+    """A server that listens on this address (0: a port of its choice); the caller runs its event loop."""
     site, visits = desk.door.site, dict[str, Visit]()
     per_app_patterns[:] = _handlers(visits)
 
@@ -71,7 +76,7 @@ def serve(desk: Desk, address: str, port: int) -> Server:
     server = get_server(
         {f"/{page.name}": _application(desk, page, visits) for page in PAGES},
         port=port,
-        address=address,
+        address=host,
         prefix=site.prefix,
         websocket_origin=[urlsplit(origin).netloc for origin in site.origins],
         auth_provider=provider(desk.door),
@@ -85,9 +90,13 @@ def serve(desk: Desk, address: str, port: int) -> Server:
         secret_key=secrets.token_urlsafe(32),
         session_token_expiration=120,
         unused_session_lifetime=UNUSED_MS,
-        check_unused_sessions=UNUSED_MS // 4,
-        websocket_max_message_size=MESSAGE_BYTES,
-        http_server_kwargs={"max_body_size": BODY_BYTES},
+        check_unused_sessions=SWEEP_MS,
+        websocket_max_message_size=MAX_FRAME_BYTES,
+        http_server_kwargs={
+            "max_body_size": BODY_BYTES,
+            "body_timeout": IDLE_SECONDS,
+            "idle_connection_timeout": IDLE_SECONDS,
+        },
     )
     server._tornado.settings["log_function"] = _log_request
     return server
@@ -98,17 +107,65 @@ def _handlers(visits: dict[str, Visit]) -> list[tuple[str, type]]:
 
     class Document(DocHandler):  # type: ignore[misc]
         async def get(self, *args: Any, **kwargs: Any) -> None:
-            self.request.signin = self.current_user
+            """A new page of who is signed in, unless they have too many."""
+            if any(self.get_arguments(name) for name in _OTHERS) or "Bokeh-Session-Id" in self.request.headers:
+                raise HTTPError(404)
+            signin = self.current_user
+            if signin and sum(visit.identity == signin.identity for visit in visits.values()) >= MAX_PAGES:
+                raise HTTPError(429)
+            self.request.signin = signin
             await super().get(*args, **kwargs)
 
     class Socket(WSHandler):  # type: ignore[misc]
+        gate: Gate | None = None
+        untaken = 0  # bytes that wait to be sent
+
         def open(self, *args: Any, **kwargs: Any) -> Any:
-            """Refuse a page that another sign-in loaded, and one that is not there any more."""
+            """Refuse a page that another sign-in loaded, one that is not there any more, and one that is open."""
             visit = visits.get(_session_of(self._token))
-            if visit is None or self.current_user is None or visit.signin is not self.current_user:
+            mine = visit is not None and self.current_user is not None and visit.signin is self.current_user
+            if visit is None or not mine or visit.opened or self.request.path.split("/")[-2] != visit.page:
                 self.close(4403, "not this sign-in's page")
                 return None
+            visit.opened, self.gate = True, Gate(time.monotonic)
             return super().open(*args, **kwargs)
+
+        async def on_message(self, frame: str | bytes) -> None:
+            """What gate.py lets through; while it makes the browser wait, Tornado reads no further."""
+            if self.gate is None or self.connection is None:
+                self.close(4400, "not opened")
+                return
+            if (wait := self.gate.price(len(frame))) > 0:
+                await asyncio.sleep(wait)
+            session = self.connection.session
+            try:
+                taken = self.gate.take(frame, None if session.destroyed else session.document)
+            except ClosedError:
+                self.close(4400, "no page of this server says this")
+                return
+            await super().on_message(taken)
+
+        async def send_message(self, message: Any) -> None:
+            """A traceback names places here: it stays here. A browser that takes nothing is let go."""
+            if message.msgtype == "ERROR":
+                message.content.update(text="This could not be done.", traceback=None)
+            size = len(message.content_json)
+            if self.untaken + size > MAX_UNTAKEN_BYTES:
+                if self.ws_connection is not None:
+                    self.ws_connection._abort()
+                return
+            self.untaken += size
+            try:
+                await super().send_message(message)
+            finally:
+                self.untaken -= size
+
+        def on_close(self) -> None:
+            """A page opens once: when its browser is gone, so is the page."""
+            session = None if self.connection is None else self.connection.session
+            super().on_close()
+            if session is not None and not session.destroyed:
+                session.request_expiration()
 
     return [(r"/ws", Socket), (r"/?", Document)]
 
@@ -159,7 +216,8 @@ class _Shown:
         self._visit, self._document = visit, document
         self._query: str | None = query
         self._view = page.open(visit)
-        self._newest, self._turn = 0, asyncio.Lock()
+        self._wanted: tuple[int, str] | None = None
+        self._turn = asyncio.Lock()
         self._asked = TextInput(name="ask", value="", visible=False)
         self._answered = TextInput(name="answered", value="", visible=False)
         self._asked.on_change("value", self._ask)
@@ -174,20 +232,27 @@ class _Shown:
         """
         if self._query is not None:
             query, self._query = self._query, None
-            self._document.add_next_tick_callback(partial(self._answer, 0, query))
+            self._want(0, query)
 
     def _ask(self, _attribute: str, _old: Any, new: Any) -> None:
         number, _, query = str(new)[:MAX_ASKED_CHARS].partition(" ")
-        self._newest = int(number) if number.isdecimal() and len(number) < 10 else 0
-        self._document.add_next_tick_callback(partial(self._answer, self._newest, query))
+        self._visit.desk.signins.touch(self._visit.signin)
+        self._want(int(number) if number.isdecimal() and len(number) < 10 else 0, query)
 
-    async def _answer(self, number: int, query: str) -> None:
-        """One question at a time; of several that wait only the newest is answered."""
+    def _want(self, number: int, query: str) -> None:
+        """One question at a time; of those that come meanwhile only the newest is answered."""
+        scheduled, self._wanted = self._wanted is not None, (number, query)
+        if not scheduled:
+            self._document.add_next_tick_callback(self._answer)
+
+    async def _answer(self) -> None:
         # Panel sends changes of this page to its browser alone where it is told, over every await, whose page it is.
         with set_curdoc(self._document):
             async with self._turn:
-                if number == self._newest:
-                    await self._show(query)
+                if self._wanted is None:
+                    return
+                (number, query), self._wanted = self._wanted, None
+                await self._show(query)
                 self._answered.value = str(number)
 
     async def _show(self, query: str) -> None:
@@ -210,16 +275,19 @@ def _frame(visit: Visit, page: Page, request: Any) -> dict[str, Any]:
     told: dict[str, Any] = {"scope": (), "scope_summary": "", "choices": [], "role": "", "vault": "no access"}
     try:
         visit.go(request.query)
-        engagement = visit.engagement()
+        engagement, held = visit.engagement(), [one.id for one in visit.engagements()]
         told |= {
             "role": engagement.role,
             "scope": in_words(engagement),
             "scope_summary": in_a_line(engagement),
             "vault": visit.vault(),
             "choices": [
-                (visit.link(page.name, engagement=other.id), other.id)
-                for other in visit.engagements()
-                if other.id != engagement.id
+                *(
+                    (address(page.name, {"engagement": o.id}), o.id)
+                    for o in visit.engagements()
+                    if o.id != engagement.id
+                ),
+                *((visit.link(page.name, vault=name), name) for name in visit.vaults() if name != visit.vault()),
             ],
         }
     except AuditlibError:

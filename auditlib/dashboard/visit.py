@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import parse_qsl, urlencode
+from weakref import WeakValueDictionary
 
 from auditlib.dashboard.vaults import Vaults
 from auditlib.dashboard.work import check
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 MAX_ARGUMENTS = 64  # fields of an address
 MAX_ARGUMENT_CHARS = 2_000  # characters of each
 MAX_ADDRESS_CHARS = 16_384  # characters of all of them
+AT_ONCE = 2  # of one person's clicks; the pool has threads for four such people
+_turns: WeakValueDictionary[tuple[int, str], asyncio.Semaphore] = WeakValueDictionary()  # by pool and identity
 _Result = TypeVar("_Result")
 
 
@@ -71,6 +74,7 @@ class Visit:
     def __init__(self, desk: Desk, signin: SignIn, page: str) -> None:
         self.desk, self.signin, self.page = desk, signin, page
         self.arguments: dict[str, str] = {}
+        self.opened = False  # whether its browser is, or was, there
         self._scoped: tuple[Trail, str, ScopedTrail] | None = None
 
     @property
@@ -117,10 +121,15 @@ class Visit:
         """What the server calls the vault in use."""
         return self.desk.vaults.find(self.engagement(), self.arguments.get("vault"))[0]
 
+    def vaults(self) -> list[str]:
+        """The names of all that the engagement in use is for."""
+        return self.desk.vaults.allowed(self.engagement())
+
     async def run(self, work: Callable[[], _Result]) -> _Result:
-        """What `work` gives, made in a thread of the pool: nobody else waits for it."""
-        context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self.desk.pool, context.run, work)
+        """What `work` gives, made in a thread of the pool; AT_ONCE of one person, so that nobody else waits for it."""
+        context, key = contextvars.copy_context(), (id(self.desk.pool), self.identity)
+        async with _turns.setdefault(key, asyncio.Semaphore(AT_ONCE)):
+            return await asyncio.get_running_loop().run_in_executor(self.desk.pool, context.run, work)
 
     def link(self, page: str, **arguments: str) -> str:
         """The relative address of a page, under the same engagement and vault where one was chosen."""

@@ -18,9 +18,10 @@ import pyarrow as pa
 from panel.viewable import Viewable
 
 from auditlib import packet
-from auditlib.dashboard.markup import exact, pane, render
+from auditlib.dashboard.markup import pane, render
 from auditlib.dashboard.pages.view import View, Whole
 from auditlib.dashboard.sentence import sentence
+from auditlib.dashboard.texts import exact
 from auditlib.dashboard.visit import Visit
 from auditlib.errors import MismatchError
 from auditlib.findings import duration
