@@ -28,6 +28,15 @@ ListOption = Annotated[
 MaybeVault = Annotated[
     str | None, typer.Option("--vault", envvar="AUDITLIB_VAULT", help="The vault, for requests that name no trail.")
 ]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=MAX_JOBS,
+        help="Packets made at a time, each in a process that takes the memory of one. By default 2 where there are "
+        "two cores and two requests or more, else 1.",
+    ),
+]
 LIST, SCOPE = Path("requests.toml"), "scope.toml"
 
 
@@ -41,6 +50,7 @@ def requests_show(
     vault: MaybeVault = None,
     key: KeysOption = None,
     reproduce: Annotated[bool, typer.Option("--reproduce", help="Make every packet again and compare.")] = False,
+    jobs: JobsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the list and what stands: never built, built at which checkpoint, reproduces or not."""
@@ -56,7 +66,13 @@ def requests_show(
     places = {trail: place for trail, place in found.items() if not isinstance(place, AuditlibError)}
     lines = standing.standings(listed, folder, {trail: (place.origin, place.size) for trail, place in places.items()})
     if reproduce:
-        lines = [_reproduced(one, listed.folder, places.get(one.trail)) for one in lines]
+        from auditlib.display import progress_bar
+        from auditlib.requests.remaking import remake_all
+
+        asked = [(one, places.get(one.trail)) for one in lines]
+        count = jobs or _jobs(sum(one.packet is not None for one in lines))
+        with progress_bar("making again", quiet=as_json) as progress:
+            lines = remake_all(asked, listed.folder, jobs=count, progress=progress)
     bad = any(one.unreadable or one.reproduces is False for one in lines)
     if as_json:
         errors = [str(error) for error in failed.values()]
@@ -91,15 +107,7 @@ def requests_build(
     key: KeysOption = None,
     zipped: Annotated[bool, typer.Option("--zip", help="Each packet as a .zip.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Put new packets in the place of older ones.")] = False,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=MAX_JOBS,
-            help="Packets built at a time, each in a process that takes the memory of one. By default 2 where "
-            "there are two cores and two requests or more, else 1.",
-        ),
-    ] = None,
+    jobs: JobsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Answer requests, a packet each, with an index page and one digest. One that fails stops no other."""
@@ -127,7 +135,7 @@ def requests_build(
     places = open_places(listed, chosen, _source(vault, key))
     work = building.plan(listed, chosen, places, span, output, zipped=zipped, replace=replace, scope=systems)
     ready = sum(one.error is None for one in work)
-    count = jobs or (min(2, os.cpu_count() or 1) if ready > 1 else 1)
+    count = jobs or _jobs(ready)
     with progress_bar("building", quiet=as_json) as progress:
         outcomes = building.build_all(work, jobs=count, progress=progress)
     code = building.exit_code(outcomes)
@@ -176,25 +184,14 @@ def requests_new(
     print(f"\n{laid.lines}", end="")
 
 
+def _jobs(ready: int) -> int:
+    return min(2, os.cpu_count() or 1) if ready > 1 else 1
+
+
 def _source(vault: str | None, keys: list[str] | None) -> Source | None:
     from auditlib.requests.places import source_of
 
     return None if vault is None else source_of(vault, keys)
-
-
-def _reproduced(one: Standing, folder: Path, place: Opened | None) -> Standing:
-    from msgspec import structs
-
-    from auditlib.keyfiles import load_verifier_keys
-    from auditlib.requests.standing import reproduce
-
-    if one.packet is None:
-        return one
-    if place is None:
-        return structs.replace(
-            one, notes=(*one.notes, "its vault was not given or did not open: it was not made again")
-        )
-    return reproduce(one, folder, place.source.vault, load_verifier_keys(place.source.keys))
 
 
 def _scoped(

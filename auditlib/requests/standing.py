@@ -15,16 +15,14 @@ from typing import Annotated, Any
 
 import msgspec
 
-from auditlib.errors import AuditlibError, MalformedError, MismatchError, UnavailableError
+from auditlib.errors import AuditlibError, MalformedError, MismatchError
 from auditlib.formats.canonical import parse_json
 from auditlib.packet.bag import MANIFEST, TAGMANIFEST, open_bag, packet_digest, read_manifest
 from auditlib.packet.check import MAX_PACKET_JSON_BYTES, PACKET_FORMAT
 from auditlib.packet.notebook import code_hash
 from auditlib.packet.parameters import declared, read_typed
-from auditlib.packet.reproduce import reproduce_packet
 from auditlib.requests.asking import fixed, notebook_of
 from auditlib.requests.model import Request, RequestList
-from auditlib.trail import Keys
 
 PACKET = "data/packet.json"
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024  # of a manifest; 10,000 files take about 1 MiB
@@ -181,25 +179,6 @@ def _standing(
         return msgspec.structs.replace(base, notes=(str(error),), unreadable=True)
     notes = () if packet is None else tuple(_notes(packet, request, own, now))
     return msgspec.structs.replace(base, packet=packet, notes=notes)
-
-
-def reproduce(one: Standing, folder: Path, vault: str, keys: Keys) -> Standing:
-    """Make the packet again from the vault and compare it byte for byte.
-
-    The request's own notebook may run: whoever keeps the list would run it with `requests build` too. Raises
-    UnavailableError where storage or a service is away: then nothing is known of the packet.
-    """
-    if one.packet is None:
-        return one
-    try:
-        own = code_hash(notebook_of(one.request, folder))
-        found = reproduce_packet(one.packet.path, vault, keys=keys, permit=lambda foreign: foreign.sha256 == own)
-    except UnavailableError as error:
-        raise error.at(one.name) from None
-    except AuditlibError as error:
-        return msgspec.structs.replace(one, reproduces=False, notes=(*one.notes, str(error)))
-    notes = one.notes if found.ok else (*one.notes, found.headline())
-    return msgspec.structs.replace(one, reproduces=found.ok, notes=notes)
 
 
 def _notes(packet: Packet, request: Request, folder: Path, now: tuple[str, int] | None) -> list[str]:
