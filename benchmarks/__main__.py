@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import data, imports, library, packets, queries, sizes, storage, verification, writing
+from benchmarks import dashboard, data, imports, library, packets, queries, sizes, storage, verification, writing
 from benchmarks.measure import Row
 
 EVENTS = 1_000_000
@@ -25,6 +25,7 @@ def run(events: int) -> Iterator[Row]:
     with data.lab(events) as lab:
         yield from verification.rows(lab)
         yield from queries.rows(lab)
+        yield from dashboard.rows(lab)
         yield from sizes.rows(lab)
         yield from packets.rows(lab)
         yield from library.rows(lab)

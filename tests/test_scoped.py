@@ -237,6 +237,7 @@ ASKED = {
     "outcome": ["success", "failure", "den*"],
     "source": [*SOURCES, "billing-api/*", "nobody"],
 }
+BINS = [1, 2, 7, 60, 400]
 WHERE = ["ip", "note", "deep.token", "deep.n", "granted_role", "request_id", "net", "net.ip", "deep"]
 
 
@@ -283,6 +284,7 @@ def test_every_answer_is_that_of_the_records_in_scope_alone(sealed: Any, tmp_pat
             lambda: view.histogram(question),
             lambda: view.facets(question, "actor"),
             lambda: view.coverage(question),
+            lambda: view.summary(question, ["actor"]),
             lambda: view.export(question, tmp_path / "x.csv", "csv"),
         )
         for call in refused:
@@ -325,6 +327,10 @@ def test_every_answer_is_that_of_the_records_in_scope_alone(sealed: Any, tmp_pat
         facets = view.facets(question, column, 3)
         assert list(facets.values) == top(counted, 3)
         assert (facets.distinct, facets.rest) == (len(counted), len(right) - sum(n for _, n in facets.values))
+    chosen, most, places = draw.sample(sorted(columns), draw.randint(0, 6)), draw.choice([1, 3, 20]), draw.choice(BINS)
+    summary = view.summary(question, chosen, most, places)
+    assert (summary.events, summary.bars) == (len(right), view.histogram(question, places))
+    assert summary.facets == {column: view.facets(question, column, most) for column in chosen}
     streams = Counter(stream_of(each) for each, _ in right)
     assert [(stream.name, stream.events) for stream in view.coverage(question)] == sorted(streams.items())
     for stream in view.coverage(question):

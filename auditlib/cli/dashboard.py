@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auditlib.cli.common import KeysOption, account, now, say
+from auditlib.cli.common import account, now, say
 from auditlib.errors import MalformedError, UnavailableError
 
 if TYPE_CHECKING:
     from auditlib.client import Client
+    from auditlib.dashboard.accounts import Accounts
     from auditlib.dashboard.oidc import Oidc
+    from auditlib.dashboard.visit import Listed
+    from auditlib.engagements import Engagements
     from auditlib.requests.model import RequestList
     from auditlib.requests.places import Source
 
 app = typer.Typer()
 MAX_SECRET_BYTES = 4_096  # bytes of a file with a secret
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_SHOWN, _WHO, _RECORDED, _REACHED = "What is shown", "Who may look", "What is recorded", "How browsers reach it"
 
 
 @app.command()
@@ -27,74 +35,134 @@ def dashboard(
         typer.Option(
             envvar="AUDITLIB_VAULT",
             help="A vault to show, or NAME=VAULT to call it something; several times for several.",
+            rich_help_panel=_SHOWN,
         ),
     ],
-    key: KeysOption = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="AUDITLIB_KEY",
+            help="A verifier key you trust, or a file of them; without it the vault's own is used, unconfirmed.",
+            rich_help_panel=_SHOWN,
+        ),
+    ] = None,
+    requests: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="AUDITLIB_REQUESTS",
+            help="The request list; an engagement says which of it may be run.",
+            rich_help_panel=_SHOWN,
+        ),
+    ] = None,
+    packets: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="AUDITLIB_PACKETS",
+            help="The folder of packets that were built for it already.",
+            rich_help_panel=_SHOWN,
+        ),
+    ] = None,
     engagements: Annotated[
         Path | None,
         typer.Option(
             envvar="AUDITLIB_ENGAGEMENTS",
-            help="Who may see what. Without it, this machine alone is served, to who starts it.",
+            help="Who may see what (auditlib engagement add). Without it, this machine alone is served, to whoever "
+            "starts it.",
+            rich_help_panel=_WHO,
         ),
     ] = None,
     accounts: Annotated[
-        Path | None, typer.Option(envvar="AUDITLIB_ACCOUNTS", help="Local accounts (auditlib account add).")
+        Path | None,
+        typer.Option(envvar="AUDITLIB_ACCOUNTS", help="Local accounts (auditlib account add).", rich_help_panel=_WHO),
     ] = None,
     oidc_issuer: Annotated[
-        str | None, typer.Option(envvar="AUDITLIB_OIDC_ISSUER", help="An OpenID provider to sign in by.")
+        str | None,
+        typer.Option(
+            envvar="AUDITLIB_OIDC_ISSUER", help="The https:// URL of an OpenID provider.", rich_help_panel=_WHO
+        ),
     ] = None,
     oidc_client: Annotated[
-        str | None, typer.Option(envvar="AUDITLIB_OIDC_CLIENT", help="The client id it knows this server by.")
+        str | None,
+        typer.Option(
+            envvar="AUDITLIB_OIDC_CLIENT", help="The client id it knows this server by.", rich_help_panel=_WHO
+        ),
     ] = None,
     oidc_secret: Annotated[
-        Path | None, typer.Option(envvar="AUDITLIB_OIDC_SECRET", help="A file (0600) with the client's secret.")
+        Path | None,
+        typer.Option(
+            envvar="AUDITLIB_OIDC_SECRET", help="A file (0600) with the client's secret.", rich_help_panel=_WHO
+        ),
     ] = None,
     oidc_claim: Annotated[
         str,
-        typer.Option(envvar="AUDITLIB_OIDC_CLAIM", help="The claim that names a person; an email is to be verified."),
+        typer.Option(
+            envvar="AUDITLIB_OIDC_CLAIM",
+            help="The claim that names a person; an email counts only where the provider verified it.",
+            rich_help_panel=_WHO,
+        ),
     ] = "email",
     collector: Annotated[
         str | None,
         typer.Option(
             envvar="AUDITLIB_COLLECTOR",
-            help="The collector that records what is looked at. Without it, one of its own, in the state folder.",
+            help="The URL of the collector that records every look. Without it, one of its own in the state folder.",
+            rich_help_panel=_RECORDED,
         ),
     ] = None,
     token: Annotated[
-        Path | None, typer.Option(envvar="AUDITLIB_TOKEN_FILE", help="A file (0600) with the collector's token.")
-    ] = None,
-    requests: Annotated[
-        Path | None, typer.Option(envvar="AUDITLIB_REQUESTS", help="The request list that may be run from the page.")
-    ] = None,
-    packets: Annotated[
-        Path | None, typer.Option(envvar="AUDITLIB_PACKETS", help="The folder of packets that were built already.")
+        Path | None,
+        typer.Option(
+            envvar="AUDITLIB_TOKEN_FILE",
+            help="A file (0600) with the token for that collector (auditlib token add).",
+            rich_help_panel=_RECORDED,
+        ),
     ] = None,
     state: Annotated[
         Path | None,
-        typer.Option(envvar="AUDITLIB_STATE", help="Its own folder (0700); by default dashboard/ in the user's state."),
+        typer.Option(
+            envvar="AUDITLIB_STATE",
+            help="Its own folder (0700), for one dashboard; by default auditlib/dashboard in the user's state.",
+            rich_help_panel=_RECORDED,
+        ),
     ] = None,
-    listen: Annotated[str, typer.Option(help="HOST:PORT to listen on.")] = "127.0.0.1:5006",
+    listen: Annotated[str, typer.Option(help="HOST:PORT to listen on.", rich_help_panel=_REACHED)] = "127.0.0.1:5006",
     origin: Annotated[
         list[str] | None,
-        typer.Option(help="How browsers name it: https://audit.example.org. By default http:// and --listen."),
+        typer.Option(
+            help="What stands in the browser's address line, without a path: https://audit.example.org. By default "
+            "http:// and --listen.",
+            rich_help_panel=_REACHED,
+        ),
     ] = None,
-    prefix: Annotated[str, typer.Option(help="The path that a proxy serves it under: /audit.")] = "",
+    prefix: Annotated[
+        str, typer.Option(help="The path that a proxy serves it under: /audit.", rich_help_panel=_REACHED)
+    ] = "",
     behind_proxy: Annotated[
-        bool, typer.Option("--behind-proxy", help="Believe the proxy's X-Forwarded-For.")
+        bool,
+        typer.Option(
+            "--behind-proxy",
+            help="Believe the proxy's X-Forwarded-For; only where nobody reaches it but through the proxy.",
+            rich_help_panel=_REACHED,
+        ),
     ] = False,
 ) -> None:
-    """Serve the auditor's view: scoped, read-only, every look recorded before it is shown."""
+    """Serve the auditor's view: scoped, read-only, every look recorded before it is shown.
+
+    With a vault alone it serves whoever starts it; with engagements and a way to sign in, those whom they name.
+    """
     from auditlib.dashboard.headers import Site
     from auditlib.dashboard.opening import Alone, open_desk
     from auditlib.dashboard.server import serve
     from auditlib.dashboard.signin_pages import OneTime
 
+    # Until the event loop knows it: as Ctrl-C, so that what was opened is closed, the processes beside this one too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     host, port = _address(listen)
     site = Site(tuple(origin or [f"http://{listen}", f"http://localhost:{port}"]), prefix, behind_proxy=behind_proxy)
-    sources = dict(_named(text, key) for text in vault)
+    sources = _sources(vault, key)
     provider = _oidc(oidc_issuer, oidc_client, oidc_secret, oidc_claim, site)
     alone = engagements is None
-    if alone and (provider or accounts or host not in ("127.0.0.1", "localhost", "::1")):
+    if alone and (provider or accounts or behind_proxy or host not in LOOPBACK):
         raise MalformedError(
             "without engagements it serves this machine alone.",
             where="--engagements",
@@ -102,21 +170,25 @@ def dashboard(
         )
     if not alone and not (provider or accounts):
         raise MalformedError("nobody can sign in.", remedy="Give --accounts FILE, or --oidc-issuer URL.")
-    if not alone and not site.https and host not in ("127.0.0.1", "localhost", "::1"):
+    if not alone and not site.https and host not in LOOPBACK:
         raise MalformedError(
             "passwords and cookies would cross the network unencrypted.",
             where="--origin",
             remedy="Put a proxy with TLS before it and name it: --origin https://audit.example.org --behind-proxy",
         )
+    granted = Alone(account(), list(sources), now) if engagements is None else _engagements(engagements)
+    known = _accounts(accounts)
+    if engagements is not None and known is not None and provider is None:
+        _tell_who(granted, known)
     once = OneTime(account()) if alone else None
     with open_desk(
         site,
         sources,
         state or _state(),
-        engagements=Alone(account(), list(sources), now) if alone else _engagements(engagements),
+        engagements=granted,
         now=now,
         problems=say,
-        accounts=_accounts(accounts),
+        accounts=known,
         oidc=provider,
         once=once,
         client=_client(collector, token),
@@ -126,7 +198,9 @@ def dashboard(
         try:
             server = serve(desk, host, port)
         except OSError as error:
-            raise UnavailableError(f"it cannot listen ({error.strerror}).", where=listen) from None
+            remedy = "Stop what listens there, or choose another --listen HOST:PORT."
+            raise UnavailableError(f"it cannot listen ({error.strerror}).", where=listen, remedy=remedy) from None
+        server.io_loop.asyncio_loop.add_signal_handler(signal.SIGTERM, server.io_loop.stop)
         server.start()
         if once is None:
             say(f"auditlib: open {site.origins[0]}{site.home}")
@@ -138,9 +212,20 @@ def dashboard(
 
 def _address(listen: str) -> tuple[str, int]:
     host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise MalformedError(f"{listen!r} is no HOST:PORT.", where="--listen")
+    if not host or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 65_536:
+        raise MalformedError(f"{listen[:200]!r} is no HOST:PORT.", where="--listen", remedy="Write 127.0.0.1:5006.")
     return host.strip("[]"), int(port)
+
+
+def _sources(vaults: list[str], keys: list[str] | None) -> dict[str, Source]:
+    found: dict[str, Source] = {}
+    for text in vaults:
+        name, source = _named(text, keys)
+        if name in found:
+            remedy = f"Call one something else: --vault OTHER={source.vault}"
+            raise MalformedError(f"two vaults are called {name[:80]!r}.", where="--vault", remedy=remedy)
+        found[name] = source
+    return found
 
 
 def _named(text: str, keys: list[str] | None) -> tuple[str, Source]:
@@ -153,16 +238,37 @@ def _named(text: str, keys: list[str] | None) -> tuple[str, Source]:
     return name, source_of(vault, keys)
 
 
-def _engagements(path: Path | None) -> Any:
+def _engagements(path: Path) -> Engagements:
     from auditlib.engagements import Engagements
 
-    return None if path is None else Engagements(path)
+    _private(path, stat.S_IWGRP | stat.S_IWOTH, "others can write the file that says who may see what.")
+    return Engagements(path)
 
 
-def _accounts(path: Path | None) -> Any:
+def _accounts(path: Path | None) -> Accounts | None:
     from auditlib.dashboard.accounts import Accounts
 
-    return None if path is None else Accounts(path)
+    if path is None:
+        return None
+    _private(path, stat.S_IRWXG | stat.S_IRWXO, "others can get at the file of accounts.")
+    return Accounts(path)
+
+
+def _tell_who(engagements: Listed, accounts: Accounts) -> None:
+    """A sentence where nobody could sign in as things stand; both files may change while it runs."""
+    granted = {one.identity for one in engagements.all() if one.holds(now())}
+    if not any(map(accounts.known, granted)):
+        say("auditlib: nobody can sign in yet: no engagement that holds now names one of the accounts.")
+
+
+def _private(path: Path, refused: int, message: str) -> None:
+    """MalformedError where the file's mode has one of these bits; that it is not there is said by who reads it."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if mode & refused:
+        raise MalformedError(message, where=str(path), remedy=f"chmod 600 {shlex.quote(str(path))}")
 
 
 def _listed(path: Path | None) -> RequestList | None:
@@ -177,7 +283,8 @@ def _oidc(issuer: str | None, client: str | None, secret: Path | None, claim: st
     if issuer is None:
         return None
     if client is None:
-        raise MalformedError("the provider knows this server by a client id.", where="--oidc-client")
+        remedy = "Give the one that it was registered under: --oidc-client ID"
+        raise MalformedError("the provider knows this server by a client id.", where="--oidc-client", remedy=remedy)
     redirect = f"{site.origins[0]}{site.home}signin/oidc/callback"
     return Oidc(issuer, client, "" if secret is None else _secret(secret), redirect, claim=claim)
 
@@ -188,7 +295,8 @@ def _client(url: str | None, token: Path | None) -> Any:
     if url is None:
         return None
     if token is None:
-        raise MalformedError("the collector wants a token.", where="--token", remedy="auditlib token add dashboard ...")
+        remedy = "Make one with `auditlib token add dashboard --tokens FILE`, and name the file that it stands in."
+        raise MalformedError("the collector wants a token.", where="--token", remedy=remedy)
     given = _secret(token)
 
     def make(spool: Path) -> Client:
@@ -198,11 +306,18 @@ def _client(url: str | None, token: Path | None) -> Any:
 
 
 def _secret(path: Path) -> str:
+    """What stands in the file. Its group may read it: systemd's LoadCredential gives it such a mode."""
+    _private(path, stat.S_IRWXO, "others can get at the secret.")
     try:
         with path.open("rb") as file:
-            return file.read(MAX_SECRET_BYTES).decode().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnavailableError("the file with the secret cannot be read.", where=str(path)) from error
+            secret = file.read(MAX_SECRET_BYTES).decode().strip()
+    except OSError as error:
+        raise UnavailableError(f"the secret cannot be read ({error.strerror}).", where=str(path)) from None
+    except UnicodeDecodeError:
+        raise MalformedError("the secret is no text (UTF-8).", where=str(path)) from None
+    if not secret:
+        raise MalformedError("the file with the secret is empty.", where=str(path))
+    return secret
 
 
 def _state() -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from auditlib.cli.common import JsonOption, account, actions_of, now, show_json
+from auditlib.errors import MalformedError
 
 if TYPE_CHECKING:
     from auditlib.engagements import Engagement
@@ -27,13 +28,13 @@ def add(
     engagements: FileOption,
     identity: Annotated[str, typer.Option(help="Who signs in, exactly as the sign-in names them.")],
     vault: Annotated[list[str], typer.Option(help="A vault's origin, name, path or URL; several times for several.")],
-    valid_from: Annotated[str, typer.Option(help="From when it holds (RFC 3339).")],
-    valid_until: Annotated[str, typer.Option(help="Until when it holds (RFC 3339).")],
+    valid_from: Annotated[str, typer.Option(help="From when it holds: 2026-07-01T00:00:00Z.")],
+    valid_until: Annotated[str, typer.Option(help="Until when it holds; that moment no more.")],
     role: Annotated[str, typer.Option(help="auditor, analyst or admin.")] = "auditor",
     since: Annotated[str | None, typer.Option(help="Events from this day or time on (UTC).")] = None,
     until: Annotated[str | None, typer.Option(help="Events before this day or time (UTC).")] = None,
     kind: Annotated[_Texts, typer.Option(help="Only this kind of action; several times for several.")] = None,
-    action: Annotated[_Texts, typer.Option(help="Only this action (a glob).")] = None,
+    action: Annotated[_Texts, typer.Option(help="Only this action: role.grant, or a glob like role.*.")] = None,
     target: Annotated[_Texts, typer.Option(help="Only this target: id or type:id (a glob).")] = None,
     stream: Annotated[_Texts, typer.Option(help="Only this source, with or without its instance (a glob).")] = None,
     redact: Annotated[_Texts, typer.Option(help="A field left out: context.SOMETHING or actor.session.")] = None,
@@ -46,11 +47,16 @@ def add(
         Path | None, typer.Option(envvar="AUDITLIB_CATALOG", help="Your own actions, where a kind is one of theirs.")
     ] = None,
 ) -> None:
-    """Let somebody look, within limits; it holds from the next click on."""
-    from auditlib.engagements import Engagement, add_engagement, check_engagement
-    from auditlib.formats.times import canonical_time, format_time
+    """Let somebody look, within limits; a dashboard that runs knows it with the next click.
+
+    What is not limited is open: without --since every time, without --kind every kind of action.
+    """
+    from auditlib.engagements import ROLES, Engagement, add_engagement, check_engagement
+    from auditlib.formats.times import format_time
     from auditlib.tomlfiles import to_struct
 
+    if role not in ROLES:
+        raise MalformedError(f"{role[:80]!r} is no role; choose one of {', '.join(ROLES)}.", where="--role")
     given = {
         "id": engagement_id,
         "identity": identity,
@@ -66,8 +72,8 @@ def add(
         "requests": request or [],
         "proofs": proofs,
         "rows_per_export": rows_per_export,
-        "valid_from": canonical_time(valid_from),
-        "valid_until": canonical_time(valid_until),
+        "valid_from": _time(valid_from, "--valid-from"),
+        "valid_until": _time(valid_until, "--valid-until"),
         "set_by": account(),
         "set_at": format_time(now()),
     }
@@ -107,11 +113,22 @@ def revoke(
     print(f"{engagement_id} is revoked.")
 
 
-def _tell(engagement: Engagement) -> None:
-    from auditlib.display import OUT, plain
-    from auditlib.engagements import in_words
+def _time(text: str, where: str) -> str:
+    from auditlib.formats.times import canonical_time
 
-    for sentence in in_words(engagement):
+    try:
+        return canonical_time(text)
+    except MalformedError as error:
+        raise error.at(where) from None
+
+
+def _tell(engagement: Engagement) -> None:
+    """Its words, and why it cannot be used now; a revocation stands in its words already."""
+    from auditlib.display import OUT, plain
+    from auditlib.engagements import in_words, why_not
+
+    reason = why_not(engagement, now())
+    for sentence in [*in_words(engagement), *([reason] if reason and engagement.revoked_at is None else [])]:
         OUT.print(plain(sentence), soft_wrap=True)
 
 

@@ -7,8 +7,10 @@ opening.py       everything it stands on, opened and closed in order
   signins.py       who is signed in           (accounts, guesses, attempts, oidc: how; signin_pages: where)
   work.py          requests that are run      (asked, lanes, work_child, ending, answered)
   handed.py        one-time downloads
-server.py        Panel's server, and who may open which page   (headers: what a browser may run)
+server.py        Panel's server, and who may open which page   (headers: what a browser may run; gate: may say)
 visit.py         one open page of one signed-in person: the only way from a page to a trail
+  whole.py         what is about the whole trail, to whom sees all of it   (chain, locked, observed, overdue, probed)
+  exceptions.py    what the answers found
 pages/           what is shown               (sentence: an event in words)
 markup.py        HTML, escaped          (texts: values as people read them); templates/ and static/ beside it
 """

@@ -17,6 +17,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,6 +32,8 @@ from auditlib.formats.times import SECOND
 SECONDS = 10 * 60  # in which it must be fetched
 TOKEN_BYTES = 32  # random bytes, 256 bits
 MAX_OFFERED = 1_000  # at once; the oldest goes first
+MAX_EACH = 20  # of one person, so that nobody's files push another's out
+MADE_SECONDS = 60 * 60  # in which a file is made and offered; what was not is of somebody who is gone
 MAX_NAME_CHARS = 100
 CHUNK_BYTES = 256 * 1024  # bytes read and sent at a time
 # A report runs its own script and reads what is dropped onto it; it is kept from this site and from every other.
@@ -54,6 +57,7 @@ class Offer(msgspec.Struct, frozen=True):
     name: str
     until: int
     shown: bool
+    still: Callable[[], bool]
 
 
 class Handed:
@@ -64,11 +68,15 @@ class Handed:
         self._folder, self._holds, self._now = folder, holds, now
         self._lock = threading.Lock()
         self._offers: dict[str, Offer] = {}
+        self._made: dict[Path, int] = {}  # paths that were given out, and when
         self._clean()
 
     def new_path(self, ending: str = "") -> Path:
         """A path in the folder where nothing stands yet."""
-        return self._folder / f"{secrets.token_hex(16)}{ending}"
+        path = self._folder / f"{secrets.token_hex(16)}{ending}"
+        with self._lock:
+            self._made[path] = self._now()
+        return path
 
     def linked(self, path: Path, ending: str = "") -> Path:
         """The same file under a path of the folder, so that it stays there when `path` goes.
@@ -83,15 +91,28 @@ class Handed:
             raise UnavailableError(message, remedy="Run it again.") from None
         return new
 
-    def offer(self, signin: SignIn, path: Path, name: str, *, shown: bool = False) -> str:
+    def offer(
+        self,
+        signin: SignIn,
+        path: Path,
+        name: str,
+        *,
+        shown: bool = False,
+        still: Callable[[], bool] = lambda: True,
+    ) -> str:
         """Offer a file of the folder; it is taken over, and goes when it was fetched. Gives the relative address.
 
-        `name` is what it is saved as. `shown`: opened in a tab of its own, as REPORT_POLICY lets it.
+        `name` is what it is saved as. `shown`: opened in a tab of its own, as REPORT_POLICY lets it. `still`: whether
+        what it was made under still holds, asked when it is fetched; where that is refused, it does not.
         """
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        offer = Offer(signin, path, safe_name(name), self._now() + SECONDS * SECOND, shown)
+        offer = Offer(signin, path, safe_name(name), self._now() + SECONDS * SECOND, shown, still)
         with self._lock:
+            self._made.pop(path, None)
             self._sweep()
+            mine = [token for token, other in self._offers.items() if other.signin.identity == signin.identity]
+            for oldest in mine[: max(0, len(mine) - MAX_EACH + 1)]:
+                self._drop(oldest)
             while len(self._offers) >= MAX_OFFERED:
                 self._drop(next(iter(self._offers)))
             self._offers[token] = offer
@@ -106,6 +127,9 @@ class Handed:
             found = self._offers.get(token)
             if found is None or found.signin is not signin:
                 return None
+            if not _holds(found.still):
+                self._drop(token)
+                return None
             return self._offers.pop(token)
 
     def sweep(self) -> None:
@@ -117,6 +141,7 @@ class Handed:
         """Delete everything."""
         with self._lock:
             self._offers.clear()
+            self._made.clear()
         self._clean()
 
     def _sweep(self) -> None:
@@ -125,13 +150,13 @@ class Handed:
             self._drop(token)
         for token in [token for token, offer in self._offers.items() if not self._stands(offer.signin)]:
             self._drop(token)
+        for path in [path for path, made in self._made.items() if now >= made + MADE_SECONDS * SECOND]:
+            del self._made[path]
+            path.unlink(missing_ok=True)
 
     def _stands(self, signin: SignIn) -> bool:
         """Not, where that cannot be told: one person's account must not be in the way of another's file."""
-        try:
-            return self._holds(signin)
-        except AuditlibError:
-            return False
+        return _holds(partial(self._holds, signin))
 
     def _drop(self, token: str) -> None:
         self._offers.pop(token).path.unlink(missing_ok=True)
@@ -199,6 +224,13 @@ class HandedHandler(RequestHandler):
         self.finish(
             "There is nothing here. A download can be fetched once, within ten minutes, by whom it was made for.\n"
         )
+
+
+def _holds(ask: Callable[[], bool]) -> bool:
+    try:
+        return ask()
+    except AuditlibError:
+        return False
 
 
 def safe_name(name: str) -> str:

@@ -104,7 +104,7 @@ def open_desk(
         door = Door(site, signins, recorder, admits, now, guesses=guesses, oidc=oidc, once=once)
         works = Works(state.absolute() / "work", sources, listed, None if packets is None else packets.absolute())
         stack.callback(works.close)
-        handed = Handed(state / "handed", signins.holds, now)
+        handed = Handed(state / "handed", lambda one: signins.holds(one) and admits(one.identity), now)
         stack.callback(handed.close)
         pool = stack.enter_context(ThreadPoolExecutor(CLICKS, thread_name_prefix="click"))
         over = threading.Event()

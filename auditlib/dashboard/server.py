@@ -20,6 +20,7 @@ import panel as pn
 from bokeh.document import Document
 from bokeh.events import DocumentReady
 from bokeh.models import TextInput
+from bokeh.protocol.exceptions import ProtocolError
 from bokeh.server.urls import per_app_patterns
 from bokeh.util.token import get_session_id
 from panel.io.server import DocHandler, Server, WSHandler, get_server
@@ -31,7 +32,7 @@ from auditlib.dashboard.handed import HandedHandler
 from auditlib.dashboard.headers import hardened
 from auditlib.dashboard.markup import FOLDER, pane, refusal, templates
 from auditlib.dashboard.pages import PAGES
-from auditlib.dashboard.pages.view import Page
+from auditlib.dashboard.pages.view import Page, in_one_piece
 from auditlib.dashboard.signin_pages import SIGNED, provider, sign_in_patterns
 from auditlib.dashboard.signins import SignIn
 from auditlib.dashboard.visit import Desk, Visit, address
@@ -114,7 +115,14 @@ def _handlers(visits: dict[str, Visit]) -> list[tuple[str, type]]:
             if signin and sum(visit.identity == signin.identity for visit in visits.values()) >= MAX_PAGES:
                 raise HTTPError(429)
             self.request.signin = signin
-            await super().get(*args, **kwargs)
+            answer = super().get(*args, **kwargs)
+            if answer is not None:  # who is not signed in was sent to where that is done
+                await answer
+
+        def log_exception(self, *what: Any) -> None:
+            """Without the address, as `_log_request`."""
+            if not isinstance(what[1], HTTPError):
+                _log.error("a page could not be loaded", exc_info=what)
 
     class Socket(WSHandler):  # type: ignore[misc]
         gate: Gate | None = None
@@ -127,8 +135,13 @@ def _handlers(visits: dict[str, Visit]) -> list[tuple[str, type]]:
             if visit is None or not mine or visit.opened or self.request.path.split("/")[-2] != visit.page:
                 self.close(4403, "not this sign-in's page")
                 return None
-            visit.opened, self.gate = True, Gate(time.monotonic)
-            return super().open(*args, **kwargs)
+            self.gate = Gate(time.monotonic)
+            try:
+                super().open(*args, **kwargs)
+            except ProtocolError:  # the token is not as it was signed, or is too old: Bokeh has closed it
+                return None
+            visit.opened = True
+            return None
 
         async def on_message(self, frame: str | bytes) -> None:
             """What gate.py lets through; while it makes the browser wait, Tornado reads no further."""
@@ -252,8 +265,9 @@ class _Shown:
                 if self._wanted is None:
                     return
                 (number, query), self._wanted = self._wanted, None
-                await self._show(query)
-                self._answered.value = str(number)
+                with in_one_piece(self._document):
+                    await self._show(query)
+                    self._answered.value = str(number)
 
     async def _show(self, query: str) -> None:
         try:
@@ -282,11 +296,7 @@ def _frame(visit: Visit, page: Page, request: Any) -> dict[str, Any]:
             "scope_summary": in_a_line(engagement),
             "vault": visit.vault(),
             "choices": [
-                *(
-                    (address(page.name, {"engagement": o.id}), o.id)
-                    for o in visit.engagements()
-                    if o.id != engagement.id
-                ),
+                *((address(page.name, {"engagement": other}), other) for other in held if other != engagement.id),
                 *((visit.link(page.name, vault=name), name) for name in visit.vaults() if name != visit.vault()),
             ],
         }

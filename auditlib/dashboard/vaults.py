@@ -9,6 +9,7 @@ or rewritten while it was not looked at is found out (check 1).
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 import time
 from base64 import b64decode
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from auditlib.engagements import Engagement
-from auditlib.errors import AuditlibError
+from auditlib.errors import AuditlibError, UnavailableError
 from auditlib.findings import Report
 from auditlib.formats.checkpoint import Checkpoint
 from auditlib.requests.places import Source
@@ -48,8 +49,10 @@ class Vaults:
         self._sources, self._seen = dict(sources), seen
         seen.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._readers = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+        spawn = multiprocessing.get_context("spawn")
+        self._readers = ProcessPoolExecutor(1, mp_context=spawn, initializer=_end_with_parent)
         self._opened = {name: self._open(source) for name, source in self._sources.items()}
+        self._failed: dict[str, AuditlibError] = {}
 
     def names(self) -> list[str]:
         """Every vault's name."""
@@ -96,7 +99,7 @@ class Vaults:
 
     def refresh(self) -> dict[str, AuditlibError]:
         """Open each vault that has a newer checkpoint; what fails is left as it is, and told by name."""
-        failed = {}
+        failed: dict[str, AuditlibError] = {}
         for name, source in self._sources.items():
             try:
                 trail = source.open()
@@ -109,7 +112,20 @@ class Vaults:
                 continue
             with self._lock:
                 self._opened[name] = opened  # pages that are open keep the older one, and with it its files
+        self._failed = failed
         return failed
+
+    def trouble(self, name: str) -> str | None:
+        """Why this vault could not be opened again when that was last tried, in a sentence that names nothing in it."""
+        error = self._failed.get(name)
+        if error is None:
+            return None
+        if isinstance(error, UnavailableError):
+            return "The vault does not answer at present. What is shown is its state when it was last verified."
+        return (
+            "The vault as it stands now does not pass its checks: it was altered after what is shown here was "
+            "verified. Verify it yourself, and ask who runs it."
+        )
 
     def close(self) -> None:
         """Stop reading and give all verified copies back."""
@@ -129,6 +145,18 @@ class Vaults:
         if not any(finding.check == 1 for finding in chain.errors):
             _remember(path, trail.checkpoint)
         return _Opened(trail, chain, self._readers.submit(_deep, source, trail.checkpoint.size, anchors))
+
+
+def _end_with_parent() -> None:
+    """A reader whose server was killed ends too."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _deep(source: Source, size: int, anchors: Anchors) -> Report:

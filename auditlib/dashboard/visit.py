@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,7 +21,7 @@ from weakref import WeakValueDictionary
 from auditlib.dashboard.vaults import Vaults
 from auditlib.dashboard.work import check
 from auditlib.engagements import Engagement, current
-from auditlib.errors import MalformedError
+from auditlib.errors import AuditlibError, MalformedError, UnavailableError
 from auditlib.formats.catalog import Catalog
 from auditlib.scoped import RefusedError, ScopedTrail
 from auditlib.trail import Trail
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 MAX_ARGUMENTS = 64  # fields of an address
 MAX_ARGUMENT_CHARS = 2_000  # characters of each
 MAX_ADDRESS_CHARS = 16_384  # characters of all of them
+_log = logging.getLogger("auditlib.dashboard")
 AT_ONCE = 2  # of one person's clicks; the pool has threads for four such people
 _turns: WeakValueDictionary[tuple[int, str], asyncio.Semaphore] = WeakValueDictionary()  # by pool and identity
 _Result = TypeVar("_Result")
@@ -91,7 +93,7 @@ class Visit:
 
         RefusedError where the sign-in has ended, and where there is none: expired, revoked and never given look alike.
         """
-        if not self.desk.signins.holds(self.signin):
+        if not _told(lambda: self.desk.signins.holds(self.signin)):
             raise RefusedError("You are signed out.", remedy="Sign in again.")
         held = self.engagements()
         asked = self.arguments.get("engagement")
@@ -102,7 +104,7 @@ class Visit:
 
     def engagements(self) -> list[Engagement]:
         """All that this person may use now."""
-        return current(self.desk.engagements.all(), self.identity, self.desk.now())
+        return current(_told(self.desk.engagements.all), self.identity, self.desk.now())
 
     def trail(self) -> ScopedTrail:
         """The vault in use, as the engagement lets it be seen. RefusedError as `engagement`, and for another vault."""
@@ -139,12 +141,26 @@ class Visit:
         """The part of the address that every page goes on with."""
         return {name: value for name, value in self.arguments.items() if name in ("engagement", "vault")}
 
+    def still(self, engagement: Engagement) -> Callable[[], bool]:
+        """Whether this person may still use this very engagement, asked later: when a file is fetched."""
+        return lambda: engagement in self.engagements()
+
     def _still(self, engagement_id: str) -> Engagement | None:
         """The engagement, if this person may still use it; asked at each step of long work, which may be cancelled."""
         check()
-        if not self.desk.signins.holds(self.signin):
+        if not _told(lambda: self.desk.signins.holds(self.signin)):
             return None
         return next((one for one in self.engagements() if one.id == engagement_id), None)
+
+
+def _told(ask: Callable[[], _Result]) -> _Result:
+    """What the files of engagements and accounts say. What is wrong with them names places, and other people."""
+    try:
+        return ask()
+    except AuditlibError as error:
+        _log.error("who may see what cannot be told: %s", error)
+        message = "Who may see what cannot be told at this moment."
+        raise UnavailableError(message, remedy="Tell who runs this page; the server's log says why.") from None
 
 
 def parse_query(query: str) -> dict[str, str]:

@@ -8,12 +8,13 @@ question.py  what a hostile browser may ask: bounded, then a Filter
 scope.py     an engagement as SQL and in words; refuses what it does not allow
 cursors.py   a position in the answer, as a text that only this process can make or read
 reading.py   newest first, a page at a time, from as few batches as will do
+summing.py   count, bars and facets from one reading
 redact.py    fields taken out of what was read
 answers.py   what comes back
 trail.py     ScopedTrail: every way to the data, each asking anew whether it is still allowed
 """
 
-from auditlib.scoped.answers import Bars, Exported, Facets, Found, Page, Standing, Stream
+from auditlib.scoped.answers import Bars, Exported, Facets, Found, Page, Standing, Stream, Summary
 from auditlib.scoped.question import Question
 from auditlib.scoped.scope import RefusedError
 from auditlib.scoped.trail import ScopedTrail
@@ -29,4 +30,5 @@ __all__ = [
     "ScopedTrail",
     "Standing",
     "Stream",
+    "Summary",
 ]

@@ -54,6 +54,14 @@ class Bars(msgspec.Struct, frozen=True):
     counts: tuple[int, ...]
 
 
+class Summary(msgspec.Struct, frozen=True):
+    """All events that answer, whichever page of them is shown: how many, over time, and the values of some columns."""
+
+    events: int
+    bars: Bars
+    facets: dict[str, Facets]
+
+
 class Activity(msgspec.Struct, frozen=True):
     """Events over `occurred_at` for each source without its instance, by name; bars as in Bars, the same for all."""
 

@@ -79,9 +79,14 @@ class Scope:
         narrowed: tuple[str, ...] = (),
         about: bytes = b"",
     ) -> Asked:
-        """A condition of this library's own, with the scope before it."""
+        """A condition of this library's own, with the scope before it.
+
+        A seal says for all events of its batch which actions and sources they have, and from when to when. Where the
+        scope limits the events, the time that an answer takes would tell that: then no batch of the scope is left out.
+        """
         scope, limits = self._filter.sql()
-        batches = [dated for dated in self.batches if may_hold is None or may_hold(dated.seal)]
+        by_seal = None if limits_in_words(self.engagement) else may_hold
+        batches = [dated for dated in self.batches if by_seal is None or by_seal(dated.seal)]
         return Asked(f"({scope}) AND ({condition})", [*limits, *values], batches, narrowed, about)
 
     def _narrowed(self, question: Question, asked: Filter) -> tuple[str, ...]:

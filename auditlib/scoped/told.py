@@ -13,6 +13,7 @@ import msgspec
 from auditlib.engagements import Engagement
 from auditlib.engagements.words import limits_in_words
 from auditlib.findings import CHECKS, Finding, Report
+from auditlib.scoped.scope import RefusedError
 
 Standing = Literal["held", "noted", "warning", "error", "not made"]
 _GRAVITY: dict[str, Standing] = {"error": "error", "warning": "warning", "info": "noted"}
@@ -44,12 +45,18 @@ def sees_all(engagement: Engagement) -> bool:
     return not limits_in_words(engagement) and not engagement.redact
 
 
+def check_sees_all(engagement: Engagement) -> None:
+    """RefusedError where the scope limits anything: what is about the whole trail is not for it."""
+    if not sees_all(engagement):
+        raise RefusedError("This is about the whole trail, and your scope is not.", remedy="Ask who set your scope.")
+
+
 def told(report: Report, engagement: Engagement) -> VerificationTold:
     """The report as this engagement may read it."""
     whole = sees_all(engagement)
     checks = []
     for number, words in CHECKS.items():
-        found = tuple(finding for finding in report.findings if finding.check == number)
+        found = tuple(_unplaced(finding, report.vault) for finding in report.findings if finding.check == number)
         grave = [finding.severity for finding in found]
         worst = next((severity for severity in ("error", "warning", "info") if severity in grave), None)
         standing: Standing = "held" if worst is None else _GRAVITY[worst]
@@ -65,3 +72,9 @@ def told(report: Report, engagement: Engagement) -> VerificationTold:
         unchecked=report.unchecked if whole else (),
         whole=whole,
     )
+
+
+def _unplaced(finding: Finding, vault: str) -> Finding:
+    """The finding without the vault's address: a path or a bucket on the server says nothing to who reads a page."""
+    where = "the vault" if finding.object == vault else finding.object.removeprefix(f"{vault}: ")
+    return msgspec.structs.replace(finding, object=where, message=finding.message.replace(f"{vault}: ", ""))

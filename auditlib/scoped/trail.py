@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from auditlib.errors import MalformedError
 from auditlib.formats.columns import SCHEMA, record_texts
 from auditlib.formats.event import MAX_EVENT_ID_CHARS, NAME
 from auditlib.formats.seal import Seal
-from auditlib.formats.times import DAY, SECOND
-from auditlib.scoped.answers import Activity, Bars, Exported, Facets, Found, Page, Standing, Stream
+from auditlib.formats.times import SECOND, parse_time
+from auditlib.scoped.answers import Activity, Bars, Exported, Facets, Found, Page, Standing, Stream, Summary
 from auditlib.scoped.cursors import make_cursor, read_cursor
 from auditlib.scoped.proof import Checked, Proof, check_may_prove, checked, draw_proof
 from auditlib.scoped.question import Question
@@ -25,22 +24,12 @@ from auditlib.scoped.reading import fetch, newest, rows_at, stream
 from auditlib.scoped.redact import without
 from auditlib.scoped.related import relations
 from auditlib.scoped.scope import Asked, RefusedError, Scope, check_now
+from auditlib.scoped.summing import FACETS, by_kind, fitting, statement, summary
 from auditlib.trail import Trail
 
 MAX_ROWS = 200  # of one page, and values of one facet
 MAX_BARS = 400  # of one histogram; more are narrower than a pixel or two
 RELATED_ROWS = 20  # of each relation
-FACETS = {
-    "actor": "actor_type || ':' || actor_id",
-    "action": "action",
-    "kind": "action",
-    "target_type": "target_type",
-    "outcome": "outcome",
-    "source": "source",
-}
-_MINUTE, _HOUR = 60 * SECOND, 3600 * SECOND
-_WIDTHS = [n * SECOND for n in (1, 5, 15)] + [n * _MINUTE for n in (1, 5, 15)] + [n * _HOUR for n in (1, 3, 6, 12)]
-_WIDTHS += [n * DAY for n in (1, 7, 28, 91, 364, 3640, 36_400, 364_000)]  # whole weeks; the last takes 9,999 years
 _EMPTY = pa.RecordBatch.from_pylist([], SCHEMA)
 
 
@@ -105,8 +94,7 @@ class ScopedTrail:
     def facets(self, question: Question, column: str, limit: int = 20) -> Facets:
         """The values of one of FACETS' columns among the events that answer, most first; at most 200."""
         asked = self._scope().ask(question)
-        if column not in tuple(FACETS):  # whatever the browser sends, hashable or not
-            raise MalformedError(f"choose one of {', '.join(FACETS)}.", where="column")
+        _check_column(column)
         most = _bounded(limit, MAX_ROWS, "limit")
         if column == "kind":
             return self._kinds(asked, most)
@@ -115,6 +103,22 @@ class ScopedTrail:
         total, distinct = (int(rows[0][2]), int(rows[0][3])) if rows else (0, 0)
         values = tuple((value, events) for value, events, *_ in rows)
         return Facets(values, distinct, total - sum(events for _, events in values))
+
+    def summary(self, question: Question, columns: Sequence[str], limit: int = 20, bins: int = 100) -> Summary:
+        """`count`, `histogram` and the `facets` of several columns: the same answers, from one reading as a rule."""
+        asked = self._scope().ask(question)
+        for column in columns:
+            _check_column(column)
+        columns = tuple(dict.fromkeys(columns))
+        values, bars, seals = _bounded(limit, MAX_ROWS, "limit"), _bounded(bins, MAX_BARS, "bins"), _seals(asked)
+        catalog = self._trail.catalog
+        ends = (
+            min((parse_time(seal.occurred[0]) for seal in seals), default=0),
+            max((parse_time(seal.occurred[1]) for seal in seals), default=0),
+        )
+        made = statement(asked, columns, values, bars, ends, catalog)
+        rows = fetch(self._trail, seals, made.sql, made.values, lambda relation: relation.fetchall())
+        return summary(rows, made.width, columns, values, lambda: self.histogram(question, bars), bars, catalog)
 
     def event(self, event_id: str, source: str | None = None) -> Found | None:
         """The event with this id within the scope, of several sources' the newest; None where there is none.
@@ -226,7 +230,7 @@ class ScopedTrail:
         ((first, last),) = self._rows(asked, "min(epoch_us(occurred_at)), max(epoch_us(occurred_at))")
         if first is None:
             return 0, SECOND, 0
-        width = next((width for width in _WIDTHS if last // width - first // width < most), _WIDTHS[-1] * 2)
+        width = fitting(first, last, most)
         return first // width, width, last // width - first // width + 1
 
     def _count(self, asked: Asked) -> int:
@@ -239,12 +243,13 @@ class ScopedTrail:
         return fetch(self._trail, _seals(asked), statement, values, lambda relation: relation.fetchall())
 
     def _kinds(self, asked: Asked, most: int) -> Facets:
-        catalog, counted = self._trail.catalog, Counter[str | None]()
-        for action, events in self._rows(asked, "action, count(*)", rest="GROUP BY action"):
-            entry = catalog.actions.get(action) if catalog else None
-            counted[entry.kind if entry else None] += events
-        ordered = sorted(counted.items(), key=lambda item: (-item[1], item[0] or ""))
-        return Facets(tuple(ordered[:most]), len(ordered), sum(events for _, events in ordered[most:]))
+        actions = self._rows(asked, "action, count(*)", rest="GROUP BY action")
+        return by_kind(actions, sum(events for _, events in actions), most, self._trail.catalog)
+
+
+def _check_column(column: Any) -> None:
+    if column not in tuple(FACETS):  # whatever the browser sends, hashable or not
+        raise MalformedError(f"choose one of {', '.join(FACETS)}.", where="column")
 
 
 def _bounded(given: Any, most: int, where: str) -> int:

@@ -7,6 +7,7 @@ what the events hold; the sealed trail is the authority, and says so on the page
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -161,13 +162,17 @@ def opening(visit: Visit, choices: list[str]) -> list[Viewable]:
         stylesheets=[theme(), WIDGETS],
     )
     answer = pane()
+    turn = asyncio.Lock()
 
     async def show(_: Any) -> None:
-        try:
-            asked = choice.value
-            answer.object = render("access_opened.html", **await visit.run(lambda: open_for(visit, asked)))
-        except AuditlibError as error:
-            answer.object = refusal(error)
+        if turn.locked():
+            return  # one at a time: each reading is recorded
+        async with turn:
+            try:
+                asked = choice.value
+                answer.object = render("access_opened.html", **await visit.run(lambda: open_for(visit, asked)))
+            except AuditlibError as error:
+                answer.object = refusal(error)
 
     button.on_click(show)
     return [pane(render("access_open.html")), choice, button, answer]

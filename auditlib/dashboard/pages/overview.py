@@ -1,21 +1,28 @@
-"""Overview: is the trail sound, how far does it reach, when was it last sealed."""
+"""Overview: is the trail sound, is anything overdue, what is open, and how far does it reach.
+
+Errors come first; where a batch is not what was sealed, nothing is counted, and the page still says what it knows.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
 
+from auditlib.dashboard.exceptions import exceptions_of
 from auditlib.dashboard.markup import pane, render
-from auditlib.dashboard.pages.integrity import CLASSES, SIGNS, sentence
+from auditlib.dashboard.overdue import seal_age
+from auditlib.dashboard.pages.integrity import CLASSES, SIGNS, part, sentence, wrong
 from auditlib.dashboard.visit import Visit
+from auditlib.dashboard.whole import Whole
 from auditlib.findings import duration
 from auditlib.formats.times import DAY, SECOND, parse_time
 from auditlib.scoped import Question
 from auditlib.scoped.answers import Activity
-from auditlib.scoped.told import told
+from auditlib.scoped.told import sees_all, told
 
 BINS = 53  # a week each over a year
 STEPS = 4  # shades of a cell
+UNREAD = "what would have to be read for it is not as it was sealed, or the storage does not answer."
 
 
 class Overview:
@@ -30,22 +37,35 @@ class Overview:
         """See View."""
         visit = self._visit
         engagement, trail, vault = visit.engagement(), visit.trail(), visit.vault()
-        activity = await visit.run(lambda: trail.activity(Question(), BINS))
+        whole = Whole(visit) if sees_all(engagement) else None
+        counted = await visit.run(lambda: part(lambda: trail.activity(Question(), BINS)))
+        exceptions = await visit.run(lambda: exceptions_of(visit))
+        locks = None if whole is None else await visit.run(lambda: part(whole.locks))
         standing, verified = trail.standing(), told(visit.desk.vaults.report(vault), engagement)
         seen = (visit.identity, visit.signin, engagement, vault, "page", "overview")
         await visit.run(lambda: visit.desk.recorder.viewed(*seen))
+        activity, age = counted["told"], seal_age(standing.last_sealed_at, visit.desk.now())
+        if whole is not None:
+            whole.check()  # it may have changed while it was asked
         self._pane.object = render(
             "overview.html",
             visit=visit,
+            trouble=visit.desk.vaults.trouble(vault),
             sentence=sentence(verified),
+            wrong=wrong(verified),
             verified=verified,
             signs=SIGNS,
             classes=CLASSES,
             standing=standing,
             age=duration(visit.desk.now() - parse_time(standing.last_sealed_at)),
-            events=sum(sum(counts) for _, counts in activity.streams),
+            overdue=age.overdue,
+            health=[age] if whole is None else [age, whole.heartbeat()],
+            locks=locks,
+            exceptions=exceptions,
+            events=0 if activity is None else sum(sum(counts) for _, counts in activity.streams),
             reading=visit.desk.vaults.reading(vault),
-            calendar=calendar(activity),
+            calendar=None if activity is None else calendar(activity),
+            unread=counted["trouble"] if whole is not None else UNREAD,
         )
 
     def clear(self) -> None:

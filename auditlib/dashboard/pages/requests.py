@@ -15,10 +15,12 @@ from typing import Any
 
 import msgspec
 import panel as pn
+from markupsafe import Markup
 
 from auditlib.dashboard import asked, lanes
 from auditlib.dashboard.answered import REPORT
 from auditlib.dashboard.markup import pane, refusal, render
+from auditlib.dashboard.pages.view import in_one_piece
 from auditlib.dashboard.visit import Visit
 from auditlib.dashboard.work import Work
 from auditlib.engagements import Engagement
@@ -87,7 +89,7 @@ class Requests:
         try:
             offered = await self._act(listed, request, engagement, vault, typed)
         except AuditlibError as error:
-            trouble = refusal(error)
+            trouble = Markup(refusal(error))  # noqa: S704 - of a template of this library, which escaped what is in it
         self._once = secrets.token_urlsafe(16)
         fields = await visit.run(partial(asked.fields, request, listed.folder, engagement, typed))
         stands = await visit.run(partial(self._stands, listed, request, engagement, vault))
@@ -118,6 +120,10 @@ class Requests:
 
     def look(self) -> None:
         """Show how far the work is; called while it runs, and it ends with the engagement."""
+        with in_one_piece(self._document):
+            self._look()
+
+    def _look(self) -> None:
         work = self._work
         if work is None:
             self._look_no_more()
@@ -171,18 +177,18 @@ class Requests:
         """Offer the packet, or its report to be opened, once; recorded before."""
         visit, answer = self._visit, work.answer
         assert answer is not None  # noqa: S101 - asked just before
-        desk = visit.desk
+        desk, still = visit.desk, visit.still(work.engagement)
         await visit.run(partial(desk.recorder.packet, *who, work.request, answer.packet_digest, answer.evidence_digest))
         if does == "save":
             path = await visit.run(partial(desk.handed.linked, work.path, ".zip"))
-            return {"save": desk.handed.offer(visit.signin, path, f"{work.request}.zip")}
+            return {"save": desk.handed.offer(visit.signin, path, f"{work.request}.zip", still=still)}
         held = await visit.run(partial(desk.handed.linked, work.path, ".zip"))
         path = desk.handed.new_path(".html")
         try:
             await visit.run(partial(_report, held, path))
         finally:
             held.unlink(missing_ok=True)
-        return {"open": desk.handed.offer(visit.signin, path, "report.html", shown=True)}
+        return {"open": desk.handed.offer(visit.signin, path, "report.html", shown=True, still=still)}
 
     def _tell(self, offered: Mapping[str, str] | None) -> None:
         work, offered = self._work, offered or {}

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
 from auditlib.dashboard.markup import pane, render
 from auditlib.dashboard.visit import Visit, address
 from auditlib.engagements import Engagement
@@ -15,21 +13,13 @@ from auditlib.errors import MalformedError
 from auditlib.export import FORMATS
 from auditlib.formats.event import OUTCOMES
 from auditlib.formats.times import SECOND
-from auditlib.scoped import Bars, Facets, Page, Question, ScopedTrail
+from auditlib.scoped import Bars, Page, Question, ScopedTrail, Summary
 
 ROWS = 50  # of one page
 BARS = 60
 FACET_ROWS = 8
 FIELDS = ("kind", "action", "actor", "target", "outcome", "source", "since", "until", "through", "tz", "where")
 FACETS = {"kind": "Kind", "action": "Action", "actor": "Actor", "outcome": "Outcome", "source": "Source"}
-
-
-class Summary(msgspec.Struct, frozen=True):
-    """What is said of all events that answer, whichever page of them is shown."""
-
-    events: int
-    bars: Bars
-    facets: dict[str, Facets]
 
 
 class Search:
@@ -64,8 +54,7 @@ class Search:
         page = trail.search(question, after=self._visit.arguments.get("after"), limit=ROWS)
         key = (engagement, trail, question)
         if self._summary is None or self._summary[0] != key:
-            facets = {name: trail.facets(question, name, FACET_ROWS) for name in FACETS}
-            self._summary = key, Summary(trail.count(question), trail.histogram(question, BARS), facets)
+            self._summary = key, trail.summary(question, tuple(FACETS), FACET_ROWS, BARS)
         return page, self._summary[1]
 
     async def _export(
@@ -79,7 +68,7 @@ class Search:
         made = await visit.desk.works.export(visit.identity, lambda: trail.export(question, path, form))
         taken = (visit.identity, visit.signin, engagement, visit.vault(), asked, made.rows, made.sha256, form)
         await visit.run(lambda: visit.desk.recorder.exported(*taken))
-        href = visit.desk.handed.offer(visit.signin, path, f"events.{form}")
+        href = visit.desk.handed.offer(visit.signin, path, f"events.{form}", still=visit.still(engagement))
         back = address("search", {**visit.kept(), **asked})
         return render("search_export.html", made=made, href=href, form=form, back=back)
 

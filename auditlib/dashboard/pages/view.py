@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 import panel as pn
+from bokeh.document import Document
 from panel.viewable import Viewable
 
 from auditlib.dashboard.visit import Visit
+
+
+@contextmanager
+def in_one_piece(document: Document | None) -> Iterator[None]:
+    """What is changed meanwhile is sent by Bokeh, whole and in order, under its lock.
+
+    Panel would send each change itself, and loses one that falls into the writing of another
+    (panel.io.document._dispatch_msgs).
+    """
+    if document is None:  # nobody looks
+        yield
+        return
+    document.hold("collect")
+    try:
+        yield
+    finally:
+        document.unhold()
 
 
 class View(Protocol):
