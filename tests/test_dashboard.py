@@ -392,3 +392,22 @@ def test_everything_works_under_a_path_of_its_own(tmp_path: Path) -> None:
     finally:
         ines.close()
         served.stop()
+
+
+def test_a_span_drawn_over_the_histogram_becomes_the_period(ines: Person) -> None:
+    """From the left edge to the middle: the first half of the time, counted as the library counts it."""
+    ines.go("search", kind="grant")
+    everything = ines.counted()
+    told = f"(({{x, y, width, height}}) => [x, y, width, height])({FIND}('svg[data-brush]')[0].getBoundingClientRect())"
+    left, top, width, height = ines.browser.js(told)
+    at = {"y": top + height / 2, "button": "left", "buttons": 1, "clickCount": 1}
+    ines.browser.call("Input.dispatchMouseEvent", type="mousePressed", x=left + 1, **at)
+    for share in (0.2, 0.4, 0.5):
+        ines.browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=left + width * share, **at)
+    ines.browser.call("Input.dispatchMouseEvent", type="mouseReleased", x=left + width * 0.5, **at)
+    ines.browser.wait("location.search.includes('since=') && location.search.includes('until=')")
+    ines.browser.wait(IDLE)
+    since, until_ = ines.browser.js("['since', 'until'].map((name) => new URLSearchParams(location.search).get(name))")
+    with auditlib.open(VAULT, keys=[KEY]) as trail:
+        expected = trail.events(kind="grant", since=since, until=until_).count()
+    assert 0 < ines.counted() == expected < everything
