@@ -923,7 +923,7 @@ BACK = f"https://{HOST}/audit/signin/oidc/callback"
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[Provider]:
-    running = Provider(npm_packages("oidc"), BACK)
+    running = Provider(npm_packages("oidc", node=20), BACK)
     yield running
     running.stop()
 
