@@ -9,14 +9,10 @@ pause: add the new one, hand it out, revoke, add again.
 
 from __future__ import annotations
 
-import fcntl
 import hmac
-import os
 import re
 import secrets
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -24,6 +20,7 @@ import msgspec
 
 from auditlib.errors import AuditlibError, MalformedError, UnavailableError
 from auditlib.formats.times import format_time, parse_canonical_time
+from auditlib.ownfiles import file_state, one_writer, replace_file
 
 TOKEN_BYTES = 32  # random bytes, 256 bits
 PREFIX = "auditlib_"  # so that a scanner for leaked secrets knows a token, and none starts with a dash
@@ -49,7 +46,7 @@ def add_token(path: Path, source: str, *, now: Callable[[], int]) -> str:
     """
     check_source(source)
     token = PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
-    with _locked(path):
+    with one_writer(path, _unreadable):
         entries = _read(path) if path.exists() else []
         _write(path, [*entries, _Entry(source, _digest(token), format_time(now()))])
     return token
@@ -57,7 +54,7 @@ def add_token(path: Path, source: str, *, now: Callable[[], int]) -> str:
 
 def revoke_tokens(path: Path, source: str) -> int:
     """Remove every token of `source`, and say how many; a running collector refuses them from its next request on."""
-    with _locked(path):
+    with one_writer(path, _unreadable):
         entries = _read(path)
         kept = [entry for entry in entries if entry.source != source]
         if len(kept) < len(entries):
@@ -103,7 +100,7 @@ class Tokens:
         return found
 
     def _refresh(self) -> None:
-        state = _state(self._path)
+        state = file_state(self._path, _unreadable)
         if state == self._state:
             return
         self._state = None
@@ -113,14 +110,6 @@ class Tokens:
 
 def _digest(token: str) -> str:
     return sha256(token.encode(errors="surrogatepass")).hexdigest()
-
-
-def _state(path: Path) -> tuple[int, int, int]:
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _read(path: Path) -> list[_Entry]:
@@ -153,39 +142,7 @@ def _entry(line: str) -> _Entry:
 
 def _write(path: Path, entries: list[_Entry]) -> None:
     text = "".join(f"{entry.source} {entry.sha256} {entry.created_at}\n" for entry in entries)
-    temporary = None
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # 0600
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)  # the commit: a reader sees the old file or the new one
-        temporary = None
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise _unreadable(path, error, "written") from None
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One writer at a time, by a lock on a file beside: the file of tokens itself is replaced."""
-    try:
-        descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise _unreadable(path, error, "written") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    replace_file(path, text.encode(), _unreadable)
 
 
 def _unreadable(path: Path, error: OSError, what: str = "read") -> UnavailableError:

@@ -13,14 +13,11 @@ are not kept. `set_at` is when the password was set: a sign-in from before it ho
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import tempfile
 import threading
 import unicodedata
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -30,6 +27,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from auditlib.engagements.model import Line
 from auditlib.errors import AuditlibError, MalformedError, UnavailableError
 from auditlib.formats.times import format_time, parse_time
+from auditlib.ownfiles import file_state, one_writer, replace_file
 from auditlib.tomlfiles import MAX_TOML_BYTES, parse_toml, to_struct
 
 ACCOUNTS_FORMAT = "auditlib/accounts/v1"
@@ -87,7 +85,7 @@ class Accounts:
             return
         fresh = Account(name=account.name, hash=self._hasher.hash(normal(password)), set_at=account.set_at)
         try:
-            with _locked(self._path):
+            with one_writer(self._path, _unusable):
                 _write(self._path, [fresh if other == account else other for other in _read(self._path)])
         except UnavailableError:
             return
@@ -99,7 +97,7 @@ class Accounts:
 
     def _look(self) -> dict[str, Account]:
         with self._lock:
-            state = _state(self._path)
+            state = file_state(self._path, _unusable)
             if state != self._state:
                 self._state = None
                 self._known = {account.name: account for account in _read(self._path)}
@@ -118,7 +116,7 @@ def set_password(path: Path, name: str, password: str, *, new: bool, now: Callab
     MalformedError, and nothing written, for a name or a password that cannot be one, or where `new` does not fit.
     """
     check_password(name, password)
-    with _locked(path):
+    with one_writer(path, _unusable):
         known = _read(path) if path.exists() else []
         there = any(account.name == name for account in known)
         if new and there:
@@ -133,7 +131,7 @@ def set_password(path: Path, name: str, password: str, *, new: bool, now: Callab
 
 def remove_account(path: Path, name: str) -> None:
     """Take an account away; who is signed in with it is signed out with the next click. MalformedError without one."""
-    with _locked(path):
+    with one_writer(path, _unusable):
         known = _read(path)
         kept = [account for account in known if account.name != name]
         if len(kept) == len(known):
@@ -204,46 +202,11 @@ def _write(path: Path, accounts: list[Account]) -> None:
     data = "".join(lines).encode()
     if _parse(data) != accounts:
         raise MalformedError("an account cannot be written as it is.", where=str(path))
-    temporary = None
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # 0600
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)  # the commit: a reader sees the old file or the new one
-        temporary = None
-    except OSError as error:
-        raise _unusable(path, error, "written") from None
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+    replace_file(path, data, _unusable)
 
 
 def _fields(account: Account) -> list[tuple[str, str]]:
     return [("name", account.name), ("hash", account.hash), ("set_at", account.set_at)]
-
-
-def _state(path: Path) -> tuple[int, int, int]:
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise _unusable(path, error, "read") from None
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One writer at a time, by a lock on a file beside: the file itself is replaced."""
-    try:
-        descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise _unusable(path, error, "written") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _unusable(path: Path, error: OSError, what: str) -> UnavailableError:

@@ -7,14 +7,10 @@ before it the old file stands, after it the new one.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +20,7 @@ import msgspec
 from auditlib.engagements.model import Engagement, check_engagement
 from auditlib.errors import AuditlibError, MalformedError, UnavailableError
 from auditlib.formats.times import format_time
+from auditlib.ownfiles import file_state, one_writer, replace_file
 from auditlib.tomlfiles import MAX_TOML_BYTES, parse_toml, to_struct
 
 ENGAGEMENTS_FORMAT = "auditlib/engagements/v1"
@@ -49,7 +46,7 @@ class Engagements:
         read before, because that may have been revoked.
         """
         with self._lock:
-            state = _state(self._path)
+            state = file_state(self._path, _unusable)
             if state != self._state:
                 self._state = None
                 self._known = read_engagements(self._path)
@@ -74,7 +71,7 @@ def add_engagement(path: Path, engagement: Engagement) -> None:
 
     MalformedError, and nothing written, where the id is taken or the engagement is none.
     """
-    with _locked(path):
+    with one_writer(path, _unusable):
         old = _bytes(path) if path.exists() else f'format = "{ENGAGEMENTS_FORMAT}"\n'.encode()
         known = _read(path, old)
         if any(engagement.id.lower() == other.id.lower() for other in known):
@@ -89,7 +86,7 @@ def revoke_engagement(path: Path, engagement_id: str, *, by: str, reason: str, n
 
     MalformedError, and nothing written, where there is none, or it is revoked already.
     """
-    with _locked(path):
+    with one_writer(path, _unusable):
         old = _bytes(path)
         known = _read(path, old)
         place = next((number for number, engagement in enumerate(known) if engagement.id == engagement_id), None)
@@ -168,14 +165,6 @@ def _bytes(path: Path) -> bytes:
         raise _unusable(path, error, "read") from None
 
 
-def _state(path: Path) -> tuple[int, int, int]:
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise _unusable(path, error, "read") from None
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
 def _replace(path: Path, data: bytes, expected: tuple[Engagement, ...]) -> None:
     """Write the new text if it reads as expected; whole, durable, and for its owner alone."""
     try:
@@ -184,39 +173,7 @@ def _replace(path: Path, data: bytes, expected: tuple[Engagement, ...]) -> None:
         raise error.at(str(path)) from None
     if found != expected:
         raise _by_hand(path)
-    temporary = None
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # 0600
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)  # the commit
-        temporary = None
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise _unusable(path, error, "written") from None
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One writer at a time, by a lock on a file beside: the file itself is replaced."""
-    try:
-        descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise _unusable(path, error, "written") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    replace_file(path, data, _unusable)
 
 
 def _unusable(path: Path, error: OSError, what: str) -> UnavailableError:
