@@ -8,6 +8,9 @@ import tempfile
 for _name in [name for name in os.environ if name.startswith("AUDITLIB_") and not name.startswith("AUDITLIB_TEST_")]:
     del os.environ[_name]
 
+for _name in ("COLUMNS", "LINES"):  # readline sets them for child processes; a console made then keeps that width
+    os.environ.pop(_name, None)
+
 os.environ.pop("PYTHONUNBUFFERED", None)  # output that is lost shows where it is buffered, as at a user's
 os.environ["AUDITLIB_CACHE"] = tempfile.mkdtemp(prefix="auditlib-cache-")  # not the user's own
 atexit.register(shutil.rmtree, os.environ["AUDITLIB_CACHE"], ignore_errors=True)
