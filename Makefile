@@ -8,10 +8,10 @@ KEY    := data-samples/sample.vkey
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test reproduce lint fix samples notebooks s3 bench lock clean
+.PHONY: help demo test reproduce lint fix samples notebooks s3 bench bench-large bench-peers lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.ready ## from the sample vault to a checked evidence packet
 	@rm -rf build/role-grants
@@ -24,8 +24,9 @@ demo: $(VENV)/.ready ## from the sample vault to a checked evidence packet
 	@echo
 	@echo "The report: open build/role-grants/data/report.html in a browser."
 
+# Three at once on two cores: a quarter of the time a test waits for a browser, a server or another process.
 test: $(VENV)/.ready ## the tests, then every notebook and packet made again and compared
-	$(BIN)/python -m pytest -n 2 tests/
+	$(BIN)/python -m pytest -n 3 tests/
 	@$(MAKE) --no-print-directory reproduce
 
 reproduce: export AUDITLIB_VAULT := $(CURDIR)/$(SAMPLE)
@@ -65,8 +66,17 @@ s3: ## a real S3 server with Object Lock on this machine, to try things on
 	    AWS_DEFAULT_REGION us-east-1 >build/s3.env
 	@echo "It runs; now: . build/s3.env      Stop it: tests/services/s3-stop \$$PWD/build/s3"
 
-bench: $(VENV)/.ready ## measure; writes benchmarks/results.json
+bench: $(VENV)/.ready ## measure, some minutes; writes benchmarks/results.json and docs/performance.md
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.profiles
+	$(BIN)/python -m benchmarks.tables
+
+bench-large: $(VENV)/.ready ## the same with 100 million events, up to an hour, 8 GB of disk for a while
+	$(BIN)/python -m benchmarks.large
+	$(BIN)/python -m benchmarks.tables
+
+bench-peers: $(VENV)/.ready ## other tools to measure beside, from PyPI into build/peers
+	$(BIN)/python -m benchmarks.peers
 
 lock: $(VENV)/.ready ## pin pyproject.toml's dependencies again (newest: make lock LOCK=--upgrade)
 	$(BIN)/uv pip compile pyproject.toml --no-config --quiet --all-extras --universal --python-version 3.11 \

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_approvals import reference
+from strength import LONG
 
 import auditlib.approvals as package
 from auditlib.approvals import ATTRIBUTES, STANDING, Policy, Verdicts, choice, match_approvals
@@ -603,14 +604,14 @@ def check(world: World, observed: int) -> None:
     assert (found.items.loc[needs_reason, "reason"] != "").all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150 if LONG else 50, deadline=None)
 @given(worlds(focused=False), hours)
 def test_it_agrees_with_the_reference(world: World, observed: int) -> None:
     """Every attribute, choice and verdict of any small company."""
     check(world, hour(observed))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150 if LONG else 50, deadline=None)
 @given(worlds(focused=True), hours)
 def test_it_agrees_with_the_reference_where_all_compete(world: World, observed: int) -> None:
     """One subject, one entitlement: everything turns on time, uses and refusals."""

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import simulator
 import test_standalone_verifier as standalone
+from command_line import command
 from packets import ROOT, DictBag, Packet, approval, check, event, fired, read_folder, trail_of, vault_of
 from test_report_browser import CHROMIUM, Browser, browser, page_of
 from test_report_check import ran
@@ -763,29 +764,21 @@ def test_an_older_packet_without_the_keys_still_checks(made: Made) -> None:
 # --- the command line ----------------------------------------------------------------------------------------
 
 
-def command(*arguments: object) -> tuple[int, str, str]:
-    """`auditlib packet ...` in a process of its own -> the exit code, what it said, what it said on stderr."""
-    ran = subprocess.run(
-        [sys.executable, "-m", "auditlib.cli", "packet", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+def test_the_command_attaches_the_same(made: Made, tmp_path: Path) -> None:
+    """--attach NAME=FILE and --attach-dir DIR give the very packet that Python gives."""
+    lists = [part for name, path in made.given.items() for part in ("--attach", f"{name}={path}")]
+    out = tmp_path / "packet"
+    built = ["build", made.notebook, "--vault", made.vault, "--key", KEY, "-o", out]
+    given = [*lists, "--attach-dir", made.folder / "shots", "--json"]
+    ran = subprocess.run(  # as a user has it: a process of its own
+        [sys.executable, "-m", "auditlib.cli", "packet", *map(str, [*built, *given])],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=300,
         check=False,
     )
-    assert b"Traceback" not in ran.stderr
-    return ran.returncode, ran.stdout.decode(), ran.stderr.decode()
-
-
-def test_the_command_attaches_the_same(made: Made, tmp_path: Path) -> None:
-    """--attach NAME=FILE and --attach-dir DIR give the very packet that Python gives."""
-    lists = [part for name, path in made.given.items() for part in ("--attach", f"{name}={path}")]
-    out = tmp_path / "packet"
-    code, told, _ = command(
-        *("build", made.notebook, "--vault", made.vault, "--key", KEY, "-o", out),
-        *(*lists, "--attach-dir", made.folder / "shots", "--json"),
-    )
-    assert code == 0 and json.loads(told)["ok"]
+    assert ran.returncode == 0 and json.loads(ran.stdout)["ok"] and b"Traceback" not in ran.stderr
     assert read_folder(out) == made.files
 
 
@@ -794,7 +787,7 @@ def test_the_command_shows_each_fault_on_a_line_and_writes_nothing(made: Made, t
     bad = lay(tmp_path, "bad", csv_of(ROWS["leavers"] | {"last_day": "soon"}), declared("leavers"))
     bare = lay(tmp_path, "bare", csv_of(ROWS["leavers"]), None)
     cut = lay(tmp_path, "cut", csv_of(ROWS["leavers"]), declared("leavers", rows=2))
-    asked = ("build", made.notebook, "--vault", made.vault, "--key", KEY, "-o", tmp_path / "packet")
+    asked = ("packet", "build", made.notebook, "--vault", made.vault, "--key", KEY, "-o", tmp_path / "packet")
     for attach, exit_code, line in (
         ([f"leavers={bad}"], 2, "line 2: last_day (column 'last_day'): 'soon' is no time"),
         ([f"leavers={bare}"], 2, 'person_id = "person_id"'),
@@ -804,9 +797,9 @@ def test_the_command_shows_each_fault_on_a_line_and_writes_nothing(made: Made, t
         (["leavers"], 2, "auditlib: 'leavers' is not NAME=VALUE"),
     ):
         given = [part for one in attach for part in ("--attach", one)]
-        code, _, told = command(*asked, *given)
-        assert code == exit_code
-        assert any(said.startswith(line) for said in told.splitlines()), told
-    code, answer, _ = command(*asked, "--attach", f"leavers={bad}", "--json")
-    assert code == 2 and "\nline 2: last_day" in json.loads(answer)["error"]["message"]
+        ran = command(*asked, *given, COLUMNS="200")
+        assert ran.returncode == exit_code
+        assert any(said.startswith(line) for said in ran.stderr.splitlines()), ran.stderr
+    ran = command(*asked, "--attach", f"leavers={bad}", "--json")
+    assert ran.returncode == 2 and "\nline 2: last_day" in json.loads(ran.stdout)["error"]["message"]
     assert not (tmp_path / "packet").exists()

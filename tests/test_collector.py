@@ -40,6 +40,7 @@ from auditlib.store import init_store, open_store
 from auditlib.tokens import Tokens, revoke_tokens
 from tests.collectors import CATALOG, Collector, clock, event, process, running, wait_for
 from tests.pg_service import pg_service
+from tests.strength import LONG
 
 SECRET = "hunter2-and-some-more"  # what must be found nowhere
 
@@ -918,7 +919,9 @@ header_values = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), m
 
 
 @hypothesis.settings(
-    max_examples=400, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+    max_examples=400 if LONG else 100,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
 @hypothesis.given(
     body=texts,
@@ -993,7 +996,7 @@ def test_the_collector_does_what_its_schema_says(shared: Collector, tmp_path: Pa
     (tmp_path / "hooks.py").write_text(SCHEMATHESIS_HOOKS)
     command = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"]
     command += ["--config-file", "schemathesis.toml", "run", f"{shared.url}/schema", "--checks", "all", "--no-color"]
-    command += ["--header", f"Authorization: Bearer {token}", "--max-examples", "100", "--seed", "1"]
+    command += ["--header", f"Authorization: Bearer {token}", "--max-examples", "100" if LONG else "40", "--seed", "1"]
     command += ["--continue-on-failure"]
     environment = os.environ | {"SCHEMATHESIS_HOOKS": "hooks.py", "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(

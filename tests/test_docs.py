@@ -1,7 +1,9 @@
 """What the documents say is what the code does: commands run, examples are real, bounds and names are the code's.
 
-Every ```sh, ```console and ```python block of README.md and docs/*.md runs, in order, in one copy of the samples.
-Not run: a block after `<!-- not run -->`, a line that ends with `# not run`, and `make` (it would run this again).
+Every ```sh, ```console and ```python block of README.md and docs/*.md runs, those of a page in order in one copy of
+the samples. Not run: a block after `<!-- not run -->`, a line that ends with `# not run`, and `make` (it would run this
+again). Every request at once is what `make reproduce` builds with the same words; here it is one of them, unless
+AUDITLIB_TESTS_LONG=1 is set.
 """
 
 import base64
@@ -19,7 +21,9 @@ from typing import Any
 
 import pytest
 import typer.main
+from packets import sample
 from s3_service import s3_service
+from strength import LONG
 
 from auditlib.cli import app
 from auditlib.formats import layout, merkle
@@ -29,7 +33,7 @@ from auditlib.formats.document import document_hash, parse_document
 from auditlib.formats.event import event_bytes, parse_event, parse_record
 from auditlib.formats.keys import parse_verifier_key
 from auditlib.formats.seal import check_signature, parse_seal
-from auditlib.packet.bag import open_bag
+from auditlib.packet.bag import write_bag
 from auditlib.packet.proofs import check_inclusion
 
 ROOT = Path(__file__).parent.parent
@@ -40,6 +44,7 @@ DOCS = [
 PAGES = [*DOCS, *sorted((ROOT / "docs" / "decisions").glob("*.md"))]
 FORMAT, OPERATIONS = (ROOT / "docs" / f"{name}.md" for name in ("format", "operations"))
 SAMPLES = ROOT / "data-samples"
+ALL, ONE = "auditlib requests build --all ", "auditlib requests build AC-03 "
 BLOCK = re.compile(r"^(?:<!-- (?P<mark>.+?) -->\n)?^(?P<indent> *)```(?P<kind>\w+)\n(?P<body>.*?)^ *```$", re.M | re.S)
 LOG = {
     **{"eventVersion": "1.08", "eventTime": "2026-05-01T12:00:00Z", "eventSource": "iam.amazonaws.com"},
@@ -81,16 +86,17 @@ def script(kind: str, text: str) -> list[str]:
         return [sys.executable, "-c", text]
     lines = [line for line in text.splitlines() if not re.search(r"# not run$|^(\$ )?make (?!s3)", line)]
     lines = [line.replace("make s3 && ", "") for line in lines]
+    if not LONG:
+        lines = [line.replace(ALL, ONE) for line in lines]
     if kind == "console":
         lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
     return ["bash", "-euo", "pipefail", "-c", "\n".join(lines)]
 
 
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """Every block, run in one place like a clone beside the public logs: the place, and what failed."""
-    above = tmp_path_factory.mktemp("docs")
-    place = above / "main"
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Like a clone beside the public logs, with what the pages take for granted."""
+    place = tmp_path / "main"
     shutil.copytree(SAMPLES, place / "data-samples", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("logs", "../shared/data/cloudtrail-lab/CloudTrail"):
         (place / name).mkdir(parents=True)
@@ -98,22 +104,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     (place / ".venv").mkdir()
     (place / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
     (place / "build").mkdir()
-    locked = write_s3_env(place / "build" / "s3.env")
     shutil.copy(SAMPLES / "sample.vkey", place)
-    env = {name: value for name, value in os.environ.items() if not name.startswith("AUDITLIB_")}
-    env |= {"PATH": f"{Path(sys.executable).parent}:{env['PATH']}", "XDG_STATE_HOME": str(above / "state")}
-    failed = []
-    for page in DOCS:
-        if page.name == "auditors.md":
-            shutil.copy(packet_in(place), place / "packet.zip")
-        for mark, kind, text in blocks(page):
-            if kind in ("sh", "console", "python") and mark != "not run" and (locked or "s3.env" not in text):
-                run = subprocess.run(
-                    script(kind, text), cwd=place, env=env, capture_output=True, check=False, text=True
-                )
-                if run.returncode:
-                    failed.append(f"{page.name}: exit {run.returncode}\n{text}\n{run.stderr[-800:]}{run.stdout[-800:]}")
-    return place, failed
+    return place
 
 
 def write_s3_env(path: Path) -> bool:
@@ -130,19 +122,32 @@ def write_s3_env(path: Path) -> bool:
     return True
 
 
-def packet_in(place: Path) -> Path:
-    """The packet that README.md built, or one built now."""
-    made = place / "build" / "packet.zip"
-    if not made.exists():
-        from auditlib.packet.build import build_packet
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_every_command_and_script_in_the_docs_runs(page: Path, place: Path) -> None:
+    """Whoever copies the blocks of a page into a shell gets what the page promises."""
+    given = [(kind, text) for mark, kind, text in blocks(page) if mark != "not run"]
+    locked = any("s3.env" in text for _, text in given) and write_s3_env(place / "build" / "s3.env")
+    if page.name == "auditors.md":
+        write_bag(sample(), place / "packet.zip")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AUDITLIB_")}
+    env |= {"PATH": f"{Path(sys.executable).parent}:{env['PATH']}", "XDG_STATE_HOME": str(place.parent / "state")}
+    failed = []
+    for kind, text in given:
+        if kind in ("sh", "console", "python") and (locked or "s3.env" not in text):
+            run = subprocess.run(script(kind, text), cwd=place, env=env, capture_output=True, check=False, text=True)
+            if run.returncode:
+                failed.append(f"{page.name}: exit {run.returncode}\n{text}\n{run.stderr[-800:]}{run.stdout[-800:]}")
+    assert not failed, "\n\n".join(failed)
 
-        build_packet("role-grants", str(SAMPLES / "vault"), {}, made, keys=SAMPLES / "sample.vkey")
-    return made
 
-
-def test_every_command_and_script_in_the_docs_runs(ran: tuple[Path, list[str]]) -> None:
-    """Whoever copies a block into a shell gets what the page promises."""
-    assert not ran[1], "\n\n".join(ran[1])
+def test_what_readme_builds_for_every_request_is_what_make_reproduce_builds() -> None:
+    """Each line of a page that builds every request stands in the Makefile, word for word, and so is run there."""
+    recipe = (ROOT / "Makefile").read_text().partition("\nreproduce: $(VENV)")[2].partition("\n\n")[0]
+    steps = " ".join(recipe.replace("\\\n", " ").split())
+    lines = [line for page in DOCS for _, _, text in blocks(page) for line in text.splitlines() if line.startswith(ALL)]
+    assert lines
+    for line in lines:
+        assert f"$(BIN)/{line}" in steps
 
 
 def test_every_command_that_is_named_exists() -> None:
@@ -244,14 +249,13 @@ def test_the_tree_is_the_layout_of_the_sample_vault() -> None:
     assert shape(drawn(real("tree"))) == shape(there)
 
 
-def test_the_packet_is_as_the_page_says(ran: tuple[Path, list[str]]) -> None:
+def test_the_packet_is_as_the_page_says() -> None:
     """Its files, and packet.json's keys, are those of a packet built now."""
-    with open_bag(packet_in(ran[0])) as bag:
-        assert shape(drawn(real("packet tree"))) == shape(set(bag.sizes) - {"transmittal.json"})  # README.md signed it
-        packet = json.loads(bag.read("data/packet.json"))
-        assert sha256(bag.read("data/packet.json")).hexdigest() in bag.read("bag-info.txt").decode()
+    files = sample()
+    assert shape(drawn(real("packet tree"))) == shape(set(files))
+    assert sha256(files["data/packet.json"]).hexdigest() in files["bag-info.txt"].decode()
     keys = {key for first, *_ in rows(FORMAT, "key | value") for key in re.findall(r"`(\w+)`", first)}
-    assert keys == set(packet)
+    assert keys == set(json.loads(files["data/packet.json"]))
 
 
 def test_bounds_are_those_of_the_code() -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from command_line import command
 from simulator import CATALOG
 
 from auditlib import engagements as module
@@ -278,8 +277,7 @@ def test_an_engagement_is_checked_against_a_catalogue() -> None:
 
 
 def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "auditlib.cli", "engagement", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **more}, check=False)
+    return command("engagement", *arguments, **more)
 
 
 def test_the_command_adds_lists_and_revokes(tmp_path: Path) -> None:

@@ -2,13 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 import uuid
 
 import pytest
+from command_line import command
 from s3_service import s3_service
 from simulator import KEY, MemoryVault, Trail
 
@@ -35,11 +34,13 @@ def service():
 
 
 @pytest.fixture
-def run(service, tmp_path):
-    """The installed command in a process of its own, with the owner's credentials."""
+def run(service, tmp_path, monkeypatch):
+    """The command with the owner's credentials."""
     identity = service.identities["owner"]
     write_key_files(KEY, tmp_path)
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "AUDITLIB_"))} | {
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    variables = {
         "AUDITLIB_STATE": str(tmp_path / "state"),
         "AWS_ACCESS_KEY_ID": identity.key,
         "AWS_SECRET_ACCESS_KEY": identity.secret,
@@ -49,12 +50,9 @@ def run(service, tmp_path):
     }
 
     def ran(*arguments, code=0):
-        command = [sys.executable, "-m", "auditlib.cli", *map(str, arguments)]
-        done = subprocess.run(
-            command, env=variables, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-        )
+        done = command(*arguments, **variables)
         assert done.returncode == code, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr and identity.secret not in done.stdout + done.stderr
+        assert identity.secret not in done.stdout + done.stderr
         return done
 
     return ran

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 import simulator
+from command_line import command
 from packets import ROOT, SAMPLES, event, planted
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
@@ -604,10 +604,7 @@ def test_the_metrics_say_what_the_status_says() -> None:
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
-    given = {**os.environ, "COLUMNS": "120", **environment}
-    command = [sys.executable, "-m", "auditlib.cli", "status", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=given, timeout=120, check=False)
+    return command("status", *arguments, **{"COLUMNS": "120", **environment})
 
 
 def test_the_command_says_it_to_people_and_to_programs(tmp_path: Path) -> None:

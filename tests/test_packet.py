@@ -26,6 +26,7 @@ import msgspec
 import pytest
 import simulator
 from packets import ORIGIN, PROOF, ROOT, SAMPLE_KEY, Packet, check, fired, planted, read_folder, sample, sample_vault
+from strength import LONG
 
 from auditlib.errors import AuditlibError, MalformedError
 from auditlib.formats.canonical import canonical
@@ -794,7 +795,10 @@ def test_junk_in_any_file_is_a_finding_and_never_a_hang(junk: str, files: Mappin
     assert done == ["done"], "it took more than a minute, or raised"
 
 
-@pytest.mark.parametrize("value", [None, 0, "x", [], {}, [1], {"a": 1}, True, -1, 2**53 - 1])
+SHAPES = [None, 0, "x", [], {"a": 1}, True, *([{}, [1], -1, 2**53 - 1] if LONG else [])]
+
+
+@pytest.mark.parametrize("value", SHAPES)
 def test_packet_json_of_any_shape_is_a_finding(value: Any, files: Mapping[str, bytes]) -> None:
     """Every field of packet.json, and of what lies in it, replaced by anything: no exception, and an error where
     a check reads it."""

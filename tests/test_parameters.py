@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import hypothesis
 import nbformat
 import pytest
+from command_line import command
 from hypothesis import strategies as st
 from packets import ROOT, SAMPLE_KEY, sample_vault
 
@@ -440,29 +440,17 @@ def test_two_orders_of_p_give_the_same_packet(tmp_path: Path) -> None:
 # --- the command ---------------------------------------------------------------------------------------------
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    ran = subprocess.run(
-        [sys.executable, "-m", "auditlib.cli", "packet", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert "Traceback" not in ran.stderr
-    return ran
-
-
 def test_the_command_shows_what_can_be_asked(tmp_path: Path) -> None:
     """A table for people, stable keys for programs; a name given twice is refused, and nothing is written."""
-    told = command("parameters", "role-grants")
+    told = command("packet", "parameters", "role-grants")
     assert told.returncode == 0 and "time_bound_required" in told.stdout and "true or false" in told.stdout
-    answer = json.loads(command("parameters", "role-grants", "--json").stdout)
+    answer = json.loads(command("packet", "parameters", "role-grants", "--json").stdout)
     rows = {row["name"]: row for row in answer["parameters"]}
     assert answer["ok"] and answer["request"] == "role-grants"
     assert (rows["lookback_days"]["type"], rows["lookback_days"]["default"]) == ("whole number, 0 to 3650", 90)
     assert set(rows["at"]) == {*Parameter.__struct_fields__, "example", "type"}
-    assert command("parameters", "role-grant").returncode == 2
-    twice = ("build", "role-grants", "--vault", tmp_path, "-p", "since=2026-03-01", "-p", "since=2026-04-01")
+    assert command("packet", "parameters", "role-grant").returncode == 2
+    twice = ("packet", "build", "role-grants", "--vault", tmp_path, "-p", "since=2026-03-01", "-p", "since=2026-04-01")
     told = command(*twice, "-o", tmp_path / "packet")
     assert told.returncode == 2 and "given twice" in told.stderr
     assert list(tmp_path.iterdir()) == []

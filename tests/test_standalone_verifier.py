@@ -18,7 +18,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,6 +35,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from hypothesis import given, settings
 from packets import PROOF, SAMPLE_KEY, Packet, check, fired, sample
+from strength import LONG
 
 from auditlib.errors import AuditlibError, MalformedError
 from auditlib.formats.canonical import canonical
@@ -49,7 +50,8 @@ from auditlib.packet.check import PACKET_CHECKS, check_packet
 
 SOURCE = packets.ROOT / "auditlib" / "packet" / "templates" / "verify.py"
 Files = Mapping[str, bytes]
-STRIDE = 7  # bytes
+STRIDE = 7 if LONG else 23  # bytes
+FEWER = 1 if LONG else 2  # one in so many of the changes
 
 
 def load() -> ModuleType:
@@ -168,9 +170,10 @@ def test_both_agree_on_changed_bytes(small: Files) -> None:
         forgeries.GRANTS,
         forgeries.EXCEPTIONS,
     ]
-    found, cases, refused = differences(mutations.changed_bytes(small, names, 130, 5), (simulator.KEY.verifier,))
+    changes = mutations.changed_bytes(small, names, 130 // FEWER, 5)
+    found, cases, refused = differences(changes, (simulator.KEY.verifier,))
     assert found == []
-    assert cases > 1000 and refused > 800
+    assert cases > 1000 // FEWER and refused > 800 // FEWER
 
 
 def test_both_agree_on_changed_values(small: Files) -> None:
@@ -183,14 +186,14 @@ def test_both_agree_on_changed_values(small: Files) -> None:
         mutations.forged_values(small, mutations.PROOFS[3], 0, 5),
         mutations.cells(small, 3),
     )
-    found, number, refused = differences(cases, (simulator.KEY.verifier,))
+    found, number, refused = differences(islice(cases, 0, None, FEWER), (simulator.KEY.verifier,))
     assert found == []
-    assert number > 500 and refused > 300
+    assert number > 500 // FEWER and refused > 300 // FEWER
 
 
 @pytest.mark.slow
 def test_both_agree_on_a_bit_anywhere(small: Files) -> None:
-    """A bit of every seventh byte of the proofs, of packet.json and of the records, every hash put right.
+    """A bit of every STRIDE-th byte of the proofs, of packet.json and of the records, every hash put right.
 
     Of every byte (STRIDE 1) it takes three minutes; that was run, and is to be run when either reader is changed.
     """
