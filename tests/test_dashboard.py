@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from npm_packages import npm_packages
 
 import auditlib
 from auditlib.engagements import revoke_engagement
+from auditlib.packet.bag import open_bag
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian package `chromium`)")
 
@@ -34,6 +36,9 @@ NARROW = engagement(
 )
 ADMIN = engagement("admin", "maria@acme.example", role="admin", requests=("*",), proofs=True)
 SOON_GONE = engagement("gone", "lea@auditor.example")
+
+
+PROOF = "search?actor=u_1028&outcome=denied&since=2026-05-12&until=2026-05-13&export=proof"  # made by one test
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +163,32 @@ def test_a_request_is_run_and_its_packet_verifies_anywhere(ines: Person, tmp_pat
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_what_a_search_found_is_taken_away_with_proof_that_holds_anywhere(ines: Person, tmp_path: Path) -> None:
+    """Search, with proof, made, downloaded: the command line and the verifier that needs nothing find it right."""
+    ines.go("search", actor="u_1028", outcome="denied", since="2026-05-12", until="2026-05-13")
+    found = ines.counted()
+    ines.click(".exports a", "with proof")
+    until(lambda: ines.browser.js(f"{FIND}('button').some((node) => /Make the packet/.test(node.textContent))"))
+    assert ines.counted() == found and "The seals of the batches in which its events stand" in ines.markup()
+    ines.click("button", "Make the packet")
+    until(lambda: ines.browser.js(f"{FIND}('button').some((node) => /Download/.test(node.textContent))"), 240)
+    ines.click("button", "Download the packet")
+    href = until(lambda: ines.browser.js(f"{FIND}('a[href^=\"handed/\"]')[0]?.getAttribute('href')"))
+    packet = tmp_path / "packet.zip"
+    packet.write_bytes(ines.fetch(href).data)
+    assert ines.fetch(href).status == 404
+    key = KEY.read_text().strip()
+    verifier = ROOT / "auditlib" / "packet" / "templates" / "verify.py"
+    for command in (["-m", "auditlib.cli", "packet", "verify", str(packet)], [verifier, packet]):
+        done = subprocess.run([sys.executable, *command, "--key", key], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    with open_bag(packet) as bag:
+        told = json.loads(bag.read("data/packet.json"))
+    assert told["records"] == found == 60 and told["systems"] and told["request"] == "events"
+    acts = [act["action"] for act in ines.served.acts()]
+    assert acts.index("evidence.request") < len(acts) - 1 - acts[::-1].index("evidence.export")
+
+
 def test_revoked_in_the_middle_nothing_more_is_shown(served: Dashboard, tmp_path: Path) -> None:
     """The next click is refused, without a restart and without a page load."""
     lea = Person(served, tmp_path / "profile", "lea@auditor.example")
@@ -174,28 +205,25 @@ def test_revoked_in_the_middle_nothing_more_is_shown(served: Dashboard, tmp_path
         lea.close()
 
 
-def test_what_cannot_be_recorded_is_not_shown(tmp_path: Path) -> None:
-    """Once what was asked cannot be kept any more, a search shows a refusal and no event."""
-    served = Dashboard(tmp_path, [WHOLE])
-    ines = Person(served, tmp_path / "profile", "ines@auditor.example")
+def test_what_cannot_be_recorded_is_not_shown(ines: Person) -> None:
+    """While what was asked cannot be kept, a search shows a refusal and no event; afterwards it answers again."""
+    kept = ines.served.state / "disclosed"
+    aside = kept.rename(kept.with_name("disclosed-aside"))
+    kept.write_text("no folder any more")
     try:
-        ines.sign_in()
-        kept = served.state / "disclosed"
-        for path in kept.iterdir():
-            path.unlink()
-        kept.rmdir()
-        kept.write_text("no folder any more")
         told = ines.go("search")
         assert ines.browser.js(f"{FIND}('td.id a').length") == 0
         assert "events within your scope" not in told
     finally:
-        ines.close()
-        served.stop()
+        kept.unlink()
+        aside.rename(kept)
+    assert "events within your scope" in ines.go("search")
 
 
 # --- what a hostile person tries -----------------------------------------------------------------------------
 
 
+@cache
 def outside() -> tuple[list[str], dict[str, Any]]:
     """Texts that stand in events outside Omar's scope and in none within it, and one such event."""
     with auditlib.open(VAULT, keys=[KEY]) as trail:
@@ -222,6 +250,8 @@ HOSTILE = (
     {"engagement": "whole"},
     {"engagement": "narrow", "vault": "../../etc"},
     {"export": "csv", "kind": "login"},
+    {"export": "proof"},
+    {"export": "proof", "kind": "login", "do": "run"},
     {"tz": "../../etc/passwd"},
     {"outcome": "denied"},
 )
@@ -354,7 +384,8 @@ def test_nothing_keeps_anybody_from_reading_a_page(ines: Person, axe: str, dark:
     ines.browser.window(1200, dark=dark)
     try:
         found = {}
-        for page in (*PAGES, event, "requests?id=AC-03", "search?kind=login&outcome=failure", "event?id=nothing"):
+        others = ("requests?id=AC-03", "search?kind=login&outcome=failure", "event?id=nothing", PROOF)
+        for page in (*PAGES, event, *others):
             ines.browser.open(ines.served.url + page)
             ines.browser.wait(IDLE)
             ines.browser.js(axe + "; void 0")

@@ -2,58 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from command_line import command
 from dashboards import KEY, PASSWORD, ROOT, VAULT, engagement, free_port, until
 
 from auditlib.dashboard.accounts import set_password
 from auditlib.engagements import add_engagement
 
+Commands = Callable[[list[list[str]]], list[tuple[int, str]]]
 SAMPLE = ["--vault", str(VAULT), "--key", str(KEY)]
-# One process for all of them: the server's libraries take seconds to load.
-_ALL = """
-import contextlib, io, json, sys
-from auditlib.cli import main
-told = []
-for words in json.load(sys.stdin):
-    sys.argv, said = ["auditlib", *words], io.StringIO()
-    from auditlib import display
-    display.ERR.file = said
-    with contextlib.redirect_stderr(said):
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code
-    told.append([code, said.getvalue()])
-print(json.dumps(told))
-"""
 
 
 def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("AUDITLIB_")}
 
 
-def commands(cases: list[list[str]]) -> list[tuple[int, str]]:
-    """The exit code of each command line, and what it said to people."""
-    done = subprocess.run(
-        [sys.executable, "-c", _ALL],
-        input=json.dumps(cases),
-        capture_output=True,
-        text=True,
-        env=environment(),
-        cwd=ROOT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return [(code, text) for code, text in json.loads(done.stdout)]
+@pytest.fixture
+def commands() -> Iterator[Callable[[list[list[str]]], list[tuple[int, str]]]]:
+    """The exit code of each command line, run in this process, and what it said to people."""
+    handler = signal.getsignal(signal.SIGTERM)  # the dashboard takes it before it looks at anything
+
+    def run(cases: list[list[str]]) -> list[tuple[int, str]]:
+        return [(done.returncode, done.stderr) for done in (command(*words) for words in cases)]
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture
@@ -67,20 +48,26 @@ def folder(tmp_path: Path) -> Path:
         copy.chmod(mode)
     (tmp_path / "fault.toml").write_text((tmp_path / "engagements.toml").read_text().replace("auditor", "audtor"))
     (tmp_path / "fault.toml").chmod(0o600)
-    for name, text, mode in (("open-secret", "secret", 0o604), ("no-secret", "\n", 0o600), ("bytes", "\udcff", 0o600)):
+    for name, text, mode in (
+        ("token", "t", 0o600),
+        ("open-secret", "secret", 0o604),
+        ("no-secret", "\n", 0o600),
+        ("bytes", "\udcff", 0o600),
+    ):
         (tmp_path / name).write_bytes(text.encode(errors="surrogateescape"))
         (tmp_path / name).chmod(mode)
     return tmp_path
 
 
-def test_what_cannot_work_is_refused_in_a_sentence_and_leaves_nothing(folder: Path) -> None:
+def test_what_cannot_work_is_refused_in_a_sentence_and_leaves_nothing(folder: Path, commands: Commands) -> None:
     """Each names what is wrong and what to do; no state folder is made, and no secret or hash is shown."""
     named = ["--engagements", f"{folder}/engagements.toml"]
     both = [*named, "--accounts", f"{folder}/accounts.toml"]
     provider = [*named, "--oidc-issuer", "https://id.example.org"]
-    collector = [*SAMPLE, "--collector", "http://127.0.0.1:1", "--token"]
+    away = ["--collector", "http://127.0.0.1:1", "--token", f"{folder}/token"]
+    collector = [*SAMPLE, *away[:-1]]
     refused: list[tuple[list[str], int, str]] = [
-        (["--vault", f"{folder}/nowhere", "--state", f"{folder}/begun"], 2, "there is no such directory"),
+        (["--vault", f"{folder}/nowhere", "--state", f"{folder}/begun", *away], 2, "there is no such directory"),
         (["--vault", str(VAULT), "--key", f"{folder}/nowhere"], 2, "the key cannot be read"),
         ([*SAMPLE, "--vault", f"vault={folder}/other"], 2, "two vaults are called 'vault'. Call one something else"),
         ([*SAMPLE, "--listen", "5006"], 2, "is no HOST:PORT. Write 127.0.0.1:5006."),
@@ -107,6 +94,10 @@ def test_what_cannot_work_is_refused_in_a_sentence_and_leaves_nothing(folder: Pa
         ([*SAMPLE, *named, "--oidc-issuer", "http://id.example.org", "--oidc-client", "a"], 2, "https"),
         (collector[:-1], 2, "the collector wants a token. Make one with `auditlib token add dashboard"),
         ([*collector, f"{folder}/nowhere"], 3, "the secret cannot be read (No such file or directory)"),
+        ([*SAMPLE, *both, "--scope", f"{folder}/nowhere"], 2, "nowhere: cannot be read"),
+        ([*SAMPLE, *both, "--scope", f"{folder}/fault.toml"], 2, "this version reads format = 'auditlib/scope/v1'"),
+        ([*SAMPLE, *both, "--monitor", f"{folder}/nowhere"], 2, "nowhere: cannot be read"),
+        ([*SAMPLE, *both, "--monitor", f"{folder}/fault.toml"], 2, "is not known here"),
     ]
     state = folder / "state"
     told = commands([["dashboard", "--state", str(state), *words] for words, _, _ in refused])
@@ -118,7 +109,7 @@ def test_what_cannot_work_is_refused_in_a_sentence_and_leaves_nothing(folder: Pa
     assert not state.exists()
 
 
-def test_an_engagement_that_cannot_be_is_refused_by_its_option(tmp_path: Path) -> None:
+def test_an_engagement_that_cannot_be_is_refused_by_its_option(tmp_path: Path, commands: Commands) -> None:
     """The option is named, the choices are; nothing is written."""
     given = ["--identity", "ines", "--vault", "main", "--engagements", f"{tmp_path}/e.toml"]
     valid = ["--valid-from", "2026-07-01T00:00:00Z", "--valid-until", "2999-01-01T00:00:00Z"]
@@ -141,8 +132,7 @@ def test_the_list_says_which_engagements_hold_no_more(tmp_path: Path) -> None:
     add_engagement(path, engagement("over", "a", valid_until="2026-01-02T00:00:00Z"))
     add_engagement(path, engagement("later", "b", valid_from="2098-01-01T00:00:00Z"))
     add_engagement(path, engagement("now", "c"))
-    command = [sys.executable, "-m", "auditlib.cli", "engagement", "list", "--engagements", str(path)]
-    over, later, now = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n\n")
+    over, later, now = command("engagement", "list", "--engagements", path).stdout.split("\n\n")
     assert "This engagement ended at 2026-01-02" in over
     assert "This engagement begins at 2098-01-01" in later
     assert "This engagement" not in now
@@ -150,8 +140,8 @@ def test_the_list_says_which_engagements_hold_no_more(tmp_path: Path) -> None:
 
 def start(log: Path, *words: str) -> subprocess.Popen[bytes]:
     with log.open("w") as output:
-        command = [sys.executable, "-m", "auditlib.cli", "dashboard", *words]
-        return subprocess.Popen(command, stdout=output, stderr=output, env=environment(), cwd=ROOT)
+        line = [sys.executable, "-m", "auditlib.cli", "dashboard", *words]
+        return subprocess.Popen(line, stdout=output, stderr=output, env=environment(), cwd=ROOT)
 
 
 def children(pid: int) -> list[int]:
@@ -165,24 +155,27 @@ def lives(pid: int) -> bool:
         return False
 
 
-def test_one_folder_and_one_port_are_one_dashboards_and_an_end_leaves_no_process(folder: Path) -> None:
+def test_one_folder_and_one_port_are_one_dashboards_and_an_end_leaves_no_process(
+    folder: Path, commands: Commands
+) -> None:
     """A second is told so; one that is told to end takes its collector and its readers with it."""
     port, state, log = free_port(), folder / "state", folder / "log"
     here = [*SAMPLE, "--engagements", str(folder / "later.toml"), "--accounts", str(folder / "accounts.toml")]
     add_engagement(folder / "later.toml", engagement("e2", "somebody else"))
     here += ["--listen", f"127.0.0.1:{port}"]
+    away = ["--collector", "http://127.0.0.1:1", "--token", str(folder / "token")]
     first = start(log, *here, "--state", str(state))
     try:
         until(lambda: "auditlib: open" in log.read_text() or first.poll() is not None, 120)
         assert "nobody can sign in yet: no engagement that holds now names one of the accounts." in log.read_text()
-        for other, sentence in (
-            (state, "another dashboard uses this folder. Stop it, or give this one another --state."),
-            (folder / "other", "it cannot listen (Address already in use). Stop what listens there"),
-        ):
-            second = start(folder / "second", *here, "--state", str(other))
-            assert second.wait(120) == 3
-            assert sentence in (folder / "second").read_text()
-            assert "Traceback" not in (folder / "second").read_text()
+        same, other = ["dashboard", *here, "--state", str(state)], [*here, *away, "--state", str(folder / "other")]
+        ((code, said),) = commands([same])
+        assert code == 3 and "another dashboard uses this folder. Stop it, or give this one another --state." in said
+        second = start(folder / "second", *other)
+        assert second.wait(120) == 3
+        told = (folder / "second").read_text()
+        assert "it cannot listen (Address already in use). Stop what listens there" in told
+        assert "Traceback" not in told + said
         assert first.poll() is None
         beside = children(first.pid)
         assert beside

@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import urllib3
 from dashboards import ROOT, free_port, until
 from test_docs import DOCS, LOG, OPERATIONS, SAMPLES, blocks, rows
+from typer.main import get_command
 
+from auditlib import cli
 from auditlib.formats.canonical import canonical
 
 SECTION = "## Serving auditors"
-STARTED = [
+DOCUMENTED = [
     (page.name, text)
     for page in DOCS
     for _, kind, text in blocks(page)
     if kind == "sh" and re.search(r"^auditlib dashboard", text, re.M)
 ]
-ACCOUNTS = next(text for page, text in STARTED if page == OPERATIONS.name and "--accounts" in text)
+# What tells one way to start it from another; of each the first that is documented is started.
+WAYS = ("--accounts", "--oidc-issuer", "--collector")
+
+
+def way(text: str) -> tuple[str, ...]:
+    return tuple(option for option in WAYS if option in text)
+
+
+STARTED = {way(text): text for _, text in reversed(DOCUMENTED)}
+ACCOUNTS = STARTED["--accounts",]
 
 
 def environment(place: Path) -> dict[str, str]:
@@ -72,28 +84,54 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@contextmanager
-def started(place: Path, text: str, log: Path) -> Iterator[str]:
-    """A documented line, on a port of its own; where it listens. It is ended as a service manager ends it."""
-    listen = f"127.0.0.1:{free_port()}"
-    text = re.sub(r" --listen \S+", "", text).replace("auditlib dashboard", f"auditlib dashboard --listen {listen}")
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            ["bash", "-euo", "pipefail", "-c", text],
-            cwd=place,
-            env=environment(place),
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-        try:
-            until(lambda: "auditlib: open" in log.read_text() or process.poll() is not None, 120)
-            assert "auditlib: open" in log.read_text(), f"{text}\n{log.read_text()}"
-            yield f"http://{listen}"
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
-            until(lambda: not group_lives(process.pid))
+class Started:
+    """A documented line, on a port of its own, so that all can run at once; it ends as a service manager ends it."""
+
+    def __init__(self, place: Path, text: str, log: Path) -> None:
+        self.text, self.log = text, log
+        listen = f"127.0.0.1:{free_port()}"
+        self.address = f"http://{listen}"
+        told = re.sub(r" --listen \S+", "", text).replace("auditlib dashboard", f"auditlib dashboard --listen {listen}")
+        if text is not ACCOUNTS:  # whose folder is looked into
+            told = told.replace("--state dashboard", f"--state {log}-state")
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                ["bash", "-euo", "pipefail", "-c", told],
+                cwd=place,
+                env=environment(place),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def is_open(self) -> str:
+        """What it said, once it is open."""
+        until(lambda: "auditlib: open" in self.log.read_text() or self.process.poll() is not None, 120)
+        told = self.log.read_text()
+        assert "auditlib: open" in told, f"{self.text}\n{told}"
+        return told
+
+    def ask_to_end(self) -> None:
+        """As a service manager asks, the whole group."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+
+    def end(self) -> None:
+        """End it, with all that it started."""
+        self.ask_to_end()
+        self.process.wait()
+        until(lambda: not group_lives(self.process.pid))
+
+
+@pytest.fixture(scope="module")
+def running(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, ...], Started]]:
+    """One of each kind, all at once."""
+    logs = tmp_path_factory.mktemp("logs")
+    all_of_them = {kind: Started(place, text, logs / str(n)) for n, (kind, text) in enumerate(STARTED.items())}
+    yield all_of_them
+    for end in (Started.ask_to_end, Started.end):
+        for each in all_of_them.values():
+            end(each)
 
 
 def group_lives(group: int) -> bool:
@@ -104,23 +142,38 @@ def group_lives(group: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize(("page", "text"), STARTED, ids=[f"{page}-{n}" for n, (page, _) in enumerate(STARTED)])
-def test_a_documented_dashboard_starts(place: Path, tmp_path: Path, page: str, text: str) -> None:
+@pytest.mark.parametrize("kind", STARTED, ids=lambda kind: "".join(kind).replace("--", " ").strip() or "alone")
+def test_a_documented_dashboard_starts(running: dict[tuple[str, ...], Started], kind: tuple[str, ...]) -> None:
     """As it stands there, but for the port: it says where to open it, and a browser that goes there is answered."""
-    with started(place, text, tmp_path / "log") as address:
-        told = (tmp_path / "log").read_text()
-        origin = re.search(r"--origin (\S+)", text)
-        prefix = re.search(r"--prefix (\S+)", text)
-        path = f"{prefix[1] if prefix else ''}/"
-        assert f"auditlib: open {origin[1] if origin else address}{path}" in told, page
-        host = {"Host": origin[1].removeprefix("https://")} if origin else {}
-        assert urllib3.request("GET", f"{address}{path}signin", headers=host).status == 200
+    text, told, address = STARTED[kind], running[kind].is_open(), running[kind].address
+    origin, prefix = re.search(r"--origin (\S+)", text), re.search(r"--prefix (\S+)", text)
+    path = f"{prefix[1] if prefix else ''}/"
+    assert f"auditlib: open {origin[1] if origin else address}{path}" in told
+    host = {"Host": origin[1].removeprefix("https://")} if origin else {}
+    assert urllib3.request("GET", f"{address}{path}signin", headers=host).status == 200
 
 
-def test_what_was_done_is_sealed_as_it_says_and_the_folder_is_as_it_says(place: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("page", "text"), DOCUMENTED, ids=[f"{page}-{n}" for n, (page, _) in enumerate(DOCUMENTED)])
+def test_each_documented_line_is_one_that_the_command_takes(page: str, text: str) -> None:
+    """Every option is there and takes what is written."""
+    line = re.sub(r"\\\n", " ", text)
+    ((found,),) = [re.findall(r"^auditlib (dashboard .*?)(?:# not run)?$", line, re.M)]
+    words = shlex.split(found)[1:]
+    set_before = dict(re.findall(r"(AUDITLIB_\w+)=(\S+)", text))
+    serve = get_command(cli.app).commands["dashboard"]  # type: ignore[attr-defined]
+    with mock.patch.dict(os.environ, set_before):
+        given = serve.make_context("dashboard", words).params
+    assert given["vault"], page
+
+
+def test_what_was_done_is_sealed_as_it_says_and_the_folder_is_as_it_says(
+    place: Path, running: dict[tuple[str, ...], Started]
+) -> None:
     """A sign-in that failed stands in the vault after the documented line; the table names what lies in --state."""
-    with started(place, ACCOUNTS, tmp_path / "log") as address:
-        assert urllib3.request("GET", f"{address}/signin?once=nobody").status == 403
+    served = running[way(ACCOUNTS)]
+    served.is_open()
+    assert urllib3.request("GET", f"{served.address}/signin?once=nobody").status == 403
+    served.end()
     (line,) = re.findall(r"^auditlib seal .*dashboard/audit\.db.*$", OPERATIONS.read_text(), re.M)
     sh(place, line)
     query = "auditlib query vault --action evidence.sign_in --format jsonl --key new/example.org_audit.vkey"

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +33,7 @@ from auditlib.dashboard.ending import MARK, SCRATCH, end_all
 from auditlib.dashboard.handed import REPORT_POLICY, SECONDS, Handed, HandedHandler, safe_name
 from auditlib.dashboard.lanes import CANCELLED, DONE, FAILED, RUNNING, WAITING, WITHHELD
 from auditlib.dashboard.pages.requests import Requests
+from auditlib.dashboard.pages.search import Search, question_of
 from auditlib.dashboard.signins import SignIn, SignIns
 from auditlib.dashboard.visit import Visit, address
 from auditlib.dashboard.work import Work, Works
@@ -40,6 +42,7 @@ from auditlib.engagements import Engagement, Engagements, add_engagement
 from auditlib.errors import MalformedError, UnavailableError
 from auditlib.formats.times import SECOND, parse_time
 from auditlib.packet.bag import open_bag
+from auditlib.packet.check import check_packet
 from auditlib.requests.asking import Span
 from auditlib.requests.building import build_one, plan
 from auditlib.requests.model import RequestList, read_requests
@@ -396,27 +399,6 @@ def test_a_packet_that_stands_is_judged_like_one_that_is_run(
     works.close()
 
 
-@pytest.mark.slow
-def test_what_the_engagement_leaves_out_is_left_out_of_the_packet(
-    answered: tuple[Works, Work, list[Any]], tmp_path: Path
-) -> None:
-    """An engagement wide enough for what the request rests on gets its packet, without the fields that it names."""
-    who = engagement(kinds=("grant", "approval", "revoke", "request", "leave"), redact=("actor.session",))
-    request = asked.find(LISTED, who, "main", "AC-03")
-    works = Works(tmp_path / "works", {"main": source_of(str(sample_vault()), [SAMPLE_KEY])}, LISTED)
-    one = works.run("ines", who, "main", 27, asked.call(request, LISTED.folder, who, PERIOD, 27))
-    until(one.ended.is_set)
-    assert one.state == DONE, one.sentence
-
-    def sessions(path: Path) -> set[str | None]:
-        with open_bag(path) as bag:
-            lines = bag.read("data/events.jsonl").splitlines()
-        return {json.loads(line)["event"]["actor"]["session"] for line in lines}
-
-    assert sessions(one.path) == {None} != sessions(answered[1].path)
-    works.close()
-
-
 def test_a_broken_notebook_names_no_place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What is wrong with the list stands in the server's log; who asks learns that it cannot be asked."""
     (tmp_path / "broken.ipynb").write_text("no notebook")
@@ -528,10 +510,10 @@ class Notes:
         self.broken = False
 
     def __getattr__(self, name: str) -> Callable[..., str]:
-        def keep(*told: Any) -> str:
+        def keep(*told: Any, **more: Any) -> str:
             if self.broken:
                 raise UnavailableError("the event could not be kept.")
-            self.kept.append((name, told[4:]))
+            self.kept.append((name, (*told[4:], *more.values())))
             return "e"
 
         return keep
@@ -541,7 +523,7 @@ class Office:
     """Everything that a visit needs, with a clock of its own."""
 
     def __init__(
-        self, folder: Path, listed: RequestList, *engagements: Engagement, packets: Path | None = None
+        self, folder: Path, listed: RequestList, *engagements: Engagement, packets: Path | None = None, **more: Any
     ) -> None:
         self.clock = NOW
         path = folder / "engagements.toml"
@@ -550,7 +532,7 @@ class Office:
         self.signins = SignIns(lambda: self.clock)
         self.source = source_of(str(sample_vault()), [SAMPLE_KEY])
         self.notes = Notes()
-        self.works = Works(folder / "works", {"main": self.source}, listed, packets)
+        self.works = Works(folder / "works", {"main": self.source}, listed, packets, **more)
         self.handed = Handed(folder / "handed", self.signins.holds, lambda: self.clock)
         self.pool = ThreadPoolExecutor(2)
         self.desk: Any = SimpleNamespace(
@@ -564,9 +546,9 @@ class Office:
             now=lambda: self.clock,
         )
 
-    def page(self, identity: str = "ines@auditor.example") -> Page:
+    def page(self, identity: str = "ines@auditor.example", view: type = Requests) -> Page:
         _, signin = self.signins.start(identity, "link")
-        return Page(Visit(self.desk, signin, "requests"))
+        return Page(Visit(self.desk, signin, view.__name__.lower()), view)
 
     def close(self) -> None:
         self.works.close()
@@ -577,8 +559,8 @@ class Office:
 class Page:
     """The open page as a browser drives it."""
 
-    def __init__(self, visit: Visit) -> None:
-        self.visit, self.view = visit, Requests(visit)
+    def __init__(self, visit: Visit, view: type = Requests) -> None:
+        self.visit, self.view = visit, view(visit)
 
     def go(self, **arguments: str) -> str:
         self.visit.go(address("", arguments)[1:])
@@ -587,7 +569,7 @@ class Page:
 
     def act(self, does: str, **arguments: str) -> str:
         """A button that this page shows."""
-        return self.go(do=does, once=self.view._once, **arguments)
+        return self.go(do=does, once=self.view._running.once, **arguments)
 
     @property
     def text(self) -> str:
@@ -595,8 +577,8 @@ class Page:
 
     @property
     def work(self) -> Work:
-        assert self.view._work is not None
-        return self.view._work
+        assert self.view._running.work is not None
+        return self.view._running.work
 
 
 @pytest.fixture
@@ -631,8 +613,8 @@ def test_an_address_that_somebody_sends_does_nothing(endless: RequestList, offic
     page.go(id="ENDLESS", do="run", once="")
     page.go(id="ENDLESS", do="run", once="guessed")
     page.go(id="ENDLESS", do="run")
-    assert page.view._work is None and not desk.notes.kept
-    word = page.view._once
+    assert page.view._running.work is None and not desk.notes.kept
+    word = page.view._running.once
     text = page.act("run", id="ENDLESS")
     assert page.work.state == RUNNING and "Cancel" in text
     assert desk.notes.kept == [("ran", ("ENDLESS", {}))]
@@ -640,7 +622,7 @@ def test_an_address_that_somebody_sends_does_nothing(endless: RequestList, offic
     assert len(desk.notes.kept) == 1
     page.act("cancel", id="ENDLESS")
     until(page.work.ended.is_set)
-    page.view.look()
+    page.view._running.look()
     assert "nothing of it was kept" in page.text
 
 
@@ -651,7 +633,7 @@ def test_what_cannot_be_recorded_is_not_run(endless: RequestList, office: Callab
     page.go(id="ENDLESS")
     desk.notes.broken = True
     assert "could not be kept" in page.act("run", id="ENDLESS")
-    assert page.view._work is None and not list((desk.works._folder).iterdir())
+    assert page.view._running.work is None and not list((desk.works._folder).iterdir())
 
 
 def test_the_end_of_an_engagement_ends_its_work(endless: RequestList, office: Callable[..., Office]) -> None:
@@ -668,7 +650,7 @@ def test_the_end_of_an_engagement_ends_its_work(endless: RequestList, office: Ca
             with pytest.raises(RefusedError):
                 page.go(id="ENDLESS")
         else:
-            page.view.look()
+            page.view._running.look()
             assert "signed out" in page.text
         until(one.ended.is_set)
         assert one.state == CANCELLED
@@ -684,7 +666,7 @@ def test_a_narrow_engagement_learns_nothing_from_a_packet(office: Callable[..., 
     page.act("run", id="AC-03", **{"p.since": "2026-03-01", "p.until": "2026-06-01"})
     one = page.work
     until(one.ended.is_set)
-    page.view.look()
+    page.view._running.look()
     assert one.state == WITHHELD and one.answer is None
     assert "This answer rests on events outside your engagement; ask maria." in page.text
     below = str(page.view.panes[1].object)
@@ -708,7 +690,7 @@ def test_the_answer_is_shown_and_handed_over_once_recorded(
     assert "built at checkpoint 27" in text and "potential exceptions" not in text
     page.act("take", id="AC-03")
     until(page.work.ended.is_set)
-    page.view.look()
+    page.view._running.look()
     answer = done.answer
     assert answer is not None
     assert answer.headline in page.text and answer.evidence_digest in page.text and "Draft" in page.text
@@ -737,9 +719,118 @@ def test_a_period_outside_is_refused_and_recorded(office: Callable[..., Office])
     assert 'value="2026-03-01"' in text and 'value="2026-06-01"' in text
     text = page.act("run", id="AC-03", **{"p.since": "2026-01-01", "p.until": "2026-06-01"})
     assert "Your engagement covers events from 2026-03-01 until before 2026-06-01 (UTC)" in text
-    assert page.view._work is None and desk.notes.kept[0][1][-1] == "denied"
+    assert page.view._running.work is None and desk.notes.kept[0][1][-1] == "denied"
     text = page.act("run", id="AC-03", **{"p.since": "<script>alert(1)</script>"})
-    assert "<script>" not in text and page.view._work is None
+    assert "<script>" not in text and page.view._running.work is None
+
+
+# --- what a search found, with proof ---------------------------------------------------------------------------------
+
+BURST = {"actor": "u_1028", "outcome": "denied", "since": "2026-05-12", "until": "2026-05-13"}
+PROVE = {**BURST, "export": "proof"}
+
+
+def searching(office: Callable[..., Office], **scope: Any) -> tuple[Office, Page]:
+    desk = office(LISTED, engagement(**{"requests": ("events",), **scope}))
+    return desk, desk.page(view=Search)
+
+
+def test_a_search_is_taken_away_with_its_proof(office: Callable[..., Office]) -> None:
+    """Asked, run, handed over: a packet of these events, with the question and their proofs, that passes its checks.
+
+    The run is recorded before it begins, the packet before it is offered, with its count and digests; a packet of
+    another question is not shown with this one.
+    """
+    desk, page = searching(office)
+    text = page.go(**PROVE)
+    assert "<strong>60</strong> events can be taken away with proof" in text
+    assert "The seals of the batches in which its events stand" in text
+    assert desk.notes.kept == [("searched", (BURST, 60))]
+    page.act("run", **PROVE)
+    one = page.work
+    assert desk.notes.kept[1:] == [("ran", ("events", {**BURST, "at": "27", "tz": "UTC"}))]
+    until(one.ended.is_set)
+    assert one.state == DONE, one.sentence
+    page.view._running.look()
+    assert one.answer is not None and one.answer.headline in page.text and one.answer.records == 60
+    text = page.act("save", **PROVE)
+    token = text.partition("handed/")[2].partition('"')[0]
+    offer = desk.handed.take(token, page.visit.signin)
+    assert offer is not None and offer.name == "events.zip"
+    data = offer.path.read_bytes()
+    name, (filters, rows, digest, form, digests) = desk.notes.kept[-1]
+    assert (name, filters, rows, form) == ("exported", BURST, 60, "packet")
+    assert digest == sha256(data).hexdigest()
+    assert digests == {"evidence_digest": one.answer.evidence_digest, "packet_digest": one.answer.packet_digest}
+    report = check_packet(offer.path, [SAMPLE_KEY])
+    assert report.findings == () and report.records == 60
+    with open_bag(offer.path) as bag:
+        told = json.loads(bag.read("data/packet.json"))
+    assert told["criteria"] == [] and told["exceptions"] == 0 and told["parameters"]["actor"] == ["u_1028"]
+    other = page.go(**{**PROVE, "outcome": "success"})
+    assert page.view._running.work is None and one.answer.headline not in other
+
+
+def test_what_is_left_open_is_taken_from_the_scope_and_the_packet_is_within_it(office: Callable[..., Office]) -> None:
+    """A narrow engagement gets the packet of a question that it left open, whatever limits it.
+
+    No event of it is outside, and what the engagement leaves out is left out of the packet.
+    """
+    limits = {"kinds": ("grant",), "targets": ("u_10*",), "streams": ("admin-console",), "since": "2026-04-01"}
+    _, page = searching(office, **limits, redact=("actor.session", "context.ip"))
+    text = page.go(export="proof", until="2026-05-01")
+    assert "What you left open is taken from your engagement." in text and "admin-console/*" in text
+    events = int(text.partition("<strong>")[2].partition("<")[0])
+    page.act("run", export="proof", until="2026-05-01")
+    until(page.work.ended.is_set)
+    assert page.work.state == DONE, page.work.sentence
+    with open_bag(page.work.path) as bag:
+        records = bag.read("data/events.jsonl").splitlines()
+        told = json.loads(bag.read("data/packet.json"))
+    assert len(records) == events > 0 and told["redacted"]["fields"] == ["actor.session", "context.ip"]
+    shown = [json.loads(record)["event"] for record in records]
+    assert {event["actor"]["session"] for event in shown} == {None}
+    assert not any("ip" in event["context"] for event in shown) and told["redacted"]["lines"]
+    assert told["period"]["utc"] == {"since": "2026-04-01T00:00:00Z", "until": "2026-05-01T00:00:00Z"}
+    assert holds(Scope(sample_trail(), engagement(**limits), "main"), records)
+
+
+def test_what_may_not_be_exported_with_proof_is_refused_and_recorded(office: Callable[..., Office]) -> None:
+    """No request of that name, more than the scope, more rows than allowed, nothing there: no process is begun."""
+    refused: list[tuple[dict[str, Any], dict[str, str], str]] = [
+        ({"requests": ("AC-*",)}, BURST, "names no request 'events'"),
+        ({"kinds": ("grant",)}, {"kind": "login"}, "more than your engagement"),
+        ({"rows_per_export": 59}, BURST, "60 events answer; at most 59 may be exported"),
+        ({}, {"actor": "nobody"}, "there is nothing to prove"),
+        ({"redact": ("context.ip",)}, {"where": "ip=203.0.113.10"}, "left out"),
+    ]
+    for number, (scope, question, sentence) in enumerate(refused):
+        desk, page = searching(office, **scope, id=f"e{number}")
+        for does in (None, "run"):
+            with pytest.raises(RefusedError, match=sentence):
+                page.go(engagement=f"e{number}", export="proof", **question, **({"do": does} if does else {}))
+            assert desk.notes.kept[-1] == ("ran", ("events", question, "denied"))
+        assert not list(desk.works._folder.iterdir()) and page.view._running.work is None
+        assert "with proof only where" in page.go(engagement=f"e{number}", **BURST) or "AC-*" not in str(scope)
+
+
+@pytest.mark.parametrize("question", [{"actor": "a,b*"}, {"target": "*", "actor": "None"}, {"where": "ip=1,2*"}])
+def test_a_filter_that_a_packet_cannot_state_is_refused(question: dict[str, str]) -> None:
+    """Never another question in its place: a comma would make two of one, and the word none would ask for all."""
+    with pytest.raises(MalformedError, match="cannot be stated in a packet"):
+        asked.events_call(question_of(question), engagement(requests=("*",)), 27)
+
+
+def test_an_address_runs_no_export_with_proof(office: Callable[..., Office]) -> None:
+    """A link that somebody sends shows the form; where it cannot be recorded, nothing is shown or run."""
+    desk, page = searching(office)
+    page.go(**PROVE, do="run", once="guessed")
+    assert page.view._running.work is None
+    desk.notes.broken = True
+    assert "could not be kept" in page.act("run", **PROVE)
+    assert page.view._running.work is None and not list(desk.works._folder.iterdir())
+    with pytest.raises(UnavailableError):
+        page.go(**PROVE)
 
 
 # --- handed over once ------------------------------------------------------------------------------------------------

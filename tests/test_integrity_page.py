@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +26,7 @@ from test_locked_storage import LockingVault
 
 from auditlib.announce import own_record
 from auditlib.dashboard.chain import BARS, BLOCKS, CHECKPOINTS, FAULTY, ROWS, chain_of, checkpoints_of
-from auditlib.dashboard.exceptions import exceptions_of
+from auditlib.dashboard.exceptions import exceptions_of, standings_here
 from auditlib.dashboard.locked import locks_of
 from auditlib.dashboard.markup import render
 from auditlib.dashboard.observed import STRIP, observed
@@ -43,6 +44,7 @@ from auditlib.findings import Finding
 from auditlib.formats.event import Actor, Record, Target
 from auditlib.formats.times import DAY, SECOND, format_time, parse_time
 from auditlib.history import History, read_history
+from auditlib.monitor.settings import Settings, Thresholds, parse_settings
 from auditlib.packet.bag import write_bag
 from auditlib.requests.model import Control, Request, RequestList
 from auditlib.requests.places import source_of
@@ -106,6 +108,7 @@ class Office:
             works=SimpleNamespace(listed=None, packets=None, latest=lambda *asked: None),
             pool=self.pool,
             now=lambda: self.now,
+            settings=Settings(),
         )
 
     def visit(self, who: Engagement) -> Visit:
@@ -267,7 +270,9 @@ def _history(seconds: list[int]) -> History:
         )
         for number, at in enumerate(seconds)
     ]
-    return msgspec.structs.replace(_one_seal(), seals=made)
+    history = copy(_one_seal())
+    history.seals = made
+    return history
 
 
 @cache
@@ -308,12 +313,25 @@ def test_a_local_directory_is_not_called_locked(tmp_path: Path) -> None:
 
 def test_ages_are_judged_and_a_clock_that_is_wrong_is_named() -> None:
     """On time, overdue, and from the future; without a heartbeat nothing is called on time."""
-    now = START + DAY
-    assert seal_age(format_time(now - 10 * 60 * SECOND), now).overdue is False
-    assert seal_age(format_time(now - 2 * HOUR), now).overdue is True
-    ahead = seal_age(format_time(now + HOUR), now)
+    now, own, patient = START + DAY, Thresholds(), Thresholds(seal_age=3 * HOUR)
+    assert seal_age(format_time(now - 10 * 60 * SECOND), now, own).overdue is False
+    assert seal_age(format_time(now - 2 * HOUR), now, own).overdue is True
+    late = seal_age(format_time(now - 2 * HOUR), now, patient)
+    assert late.overdue is False and "at least every 3 h 0 min" in late.words
+    assert seal_age(format_time(now - 2 * HOUR), now, Thresholds(seal_age=None)).overdue is None
+    ahead = seal_age(format_time(now + HOUR), now, own)
     assert ahead.overdue and "one of the two is wrong" in ahead.words
-    assert heartbeat_age([entry.seal for entry in _one_seal().seals], now).overdue is None
+    assert heartbeat_age([entry.seal for entry in _one_seal().seals], now, own).overdue is None
+
+
+def test_what_is_overdue_is_judged_by_the_settings_that_the_server_was_given(broken: Office) -> None:
+    """A monitor.toml that expects a seal every year calls this one on time; left alone it is overdue."""
+    assert "overdue. One is expected at least every" in broken.shown(Overview, NARROW)
+    broken.desk.settings = parse_settings('[thresholds]\nseal_age = "9999d"\n')
+    try:
+        assert "on time. One is expected at least every" in broken.shown(Overview, NARROW)
+    finally:
+        broken.desk.settings = Settings()
 
 
 # --- the pipeline and the probes -------------------------------------------------------------------------------------
@@ -410,6 +428,10 @@ def test_what_a_packet_of_the_whole_trail_found_is_told_to_whom_sees_all_of_it(b
         assert [one.request for one in told.open] == ["A-1"] and told.open[0].exceptions > 0
         assert told.unanswered == 2 and told.given  # A-2 is of another trail, A-3 was never built, B-1 is not named
         assert told.open[0].headline in broken.shown(Overview, WHOLE)
+        stands = standings_here(broken.visit(WHOLE), listed, "main")
+        assert {name: one.state for name, one in stands.items()} == dict(
+            zip(NAMES, ("built", "never built", "never built", "never built"), strict=True)
+        )
         for who in (NARROW, REDACTED):
             held = exceptions_of(broken.visit(who))
             assert held.open == () and held.held and held.unanswered == 3
@@ -447,3 +469,5 @@ def test_over_a_damaged_vault_a_person_reads_the_error_first(tmp_path: Path) -> 
                 somebody.close()
     finally:
         served.stop()
+    outs = [act["identity"] for act in served.acts() if act["action"] == "evidence.sign_out"]
+    assert outs == [WHOLE.identity, NARROW.identity]  # with the server, each once

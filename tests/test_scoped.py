@@ -358,6 +358,48 @@ def test_every_answer_is_that_of_the_records_in_scope_alone(sealed: Any, tmp_pat
         assert seen(pq.read_table(tmp_path / "x.parquet")) == in_order
 
 
+def test_what_a_packet_states_means_the_same_to_who_sees_everything(sealed: Any) -> None:
+    """For random scopes and questions: what is stated, asked of the whole trail, is what the scope answers, or no."""
+    trail, placed = sealed
+    stated = filled = 0
+    for seed in range(150):
+        draw = random.Random(seed)
+        scope, asked = {**some_scope(draw), "redact": ()}, some_question(draw)
+        right = [each for each, _ in placed if in_scope(each, scope) and answers(each, asked)]
+        question = Question(**{name: list(v) if isinstance(v, tuple) else v for name, v in asked.items()})
+        try:
+            within, events = scoped(trail, **scope).stated(question)
+        except (RefusedError, MalformedError):  # past the scope; or a period of which nothing lies in it
+            assert any(scope.values()) or "no-such-kind" in asked.get("kind", ())
+            continue
+        given = {name: getattr(within, name) for name in (*ASKED, "since", "until", "where")}
+        meant = {name: (value,) if name in ASKED and isinstance(value, str) else value for name, value in given.items()}
+        meant = {name: value for name, value in meant.items() if value is not None}
+        assert [each for each, _ in placed if answers(each, meant)] == right
+        assert events == len(right) == scoped(trail).count(within)
+        stated, filled = stated + 1, filled + (within != question)
+    assert stated > 50 and filled > 40
+
+
+def test_a_packet_s_question_is_filled_from_the_scope_and_never_cut(sealed: Any) -> None:
+    """What is left open is the scope's own words; what names something else is refused, and so is too much."""
+    trail, _ = sealed
+    begin, end = format_time(START - 3600 * SECOND), format_time(START + 3600 * SECOND)
+    view = scoped(trail, kinds=("grant", "login"), streams=("billing-api",), since=begin, until=end)
+    within, _ = view.stated(Question(action="role.*", tz="Asia/Tokyo"))
+    assert (within.kind, within.source) == (("grant", "login"), ("billing-api", "billing-api/*"))
+    assert (within.since, within.until, within.tz) == (begin, end, "Asia/Tokyo")
+    for asked in ({"kind": "revoke"}, {"source": "idp/a1"}, {"source": "*"}, {"kind": ["grant", "no-such"]}):
+        with pytest.raises(RefusedError, match="more than your engagement"):
+            view.stated(Question(**asked))
+    most = view.stated(Question())[1]
+    few = scoped(trail, kinds=("grant", "login"), rows_per_export=most - 1)
+    with pytest.raises(RefusedError, match="may be exported at once"):
+        few.stated(Question())
+    with pytest.raises(RefusedError, match="left out"):
+        scoped(trail, redact=("context.note",)).stated(Question(where={"note": "x"}))
+
+
 # --- attacks -----------------------------------------------------------------------------------------------------
 
 

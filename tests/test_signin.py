@@ -12,6 +12,7 @@ import re
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ import pytest
 import urllib3
 from argon2 import PasswordHasher
 from browser import CHROMIUM, Browser
+from command_line import command
+from dashboards import until
 from npm_packages import npm_packages
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
@@ -32,7 +35,8 @@ from auditlib.dashboard.accounts import Accounts, read_accounts, remove_account,
 from auditlib.dashboard.attempts import BURST
 from auditlib.dashboard.guesses import ACCOUNT_FREE, ADDRESS_FREE, LONGEST_LOCK, MAX_KEPT, Locks, network
 from auditlib.dashboard.headers import Site
-from auditlib.dashboard.signins import IDLE, LIFETIME, MAX_EACH, SignIns
+from auditlib.dashboard.signin_pages import Door
+from auditlib.dashboard.signins import IDLE, LIFETIME, MAX_EACH, SignIn, SignIns
 from auditlib.errors import MalformedError, UnavailableError
 
 HERE = Path(__file__).parent
@@ -76,6 +80,15 @@ class Server:
 
     @property
     def records(self) -> list[dict[str, Any]]:
+        """What people did; that sign-ins ended by themselves is recorded beside it, whenever it is noticed."""
+        return [told for told in self._recorded() if told.get("why", "asked for") == "asked for"]
+
+    def why_ended(self, session: str) -> list[str]:
+        """Why the sign-in ended by itself, once it has."""
+        found = until(lambda: [told for told in self._recorded() if told["session"] == session and "why" in told])
+        return [told["why"] for told in found]
+
+    def _recorded(self) -> list[dict[str, Any]]:
         path = self.folder / "records"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -660,15 +673,20 @@ def test_a_websocket_opens_for_who_is_signed_in(server: Server, ines: Person) ->
 def test_a_sign_in_ends_when_nothing_is_done_and_at_the_end_of_the_day(server: Server, ines: Person) -> None:
     """Half an hour without a page, eight hours whatever is done."""
     ines.sign_in()
+    session = ines.get("/told").json()["session"]
     for _ in range(LIFETIME // (IDLE - 60)):
         assert ines.signed_in()
         server.later(IDLE - 60)
     assert ines.signed_in()
     server.later(IDLE - 60)
     assert not ines.signed_in()
+    assert server.why_ended(session) == ["expired"]
     ines.sign_in()
+    session = ines.get("/told").json()["session"]
     server.later(IDLE)
     assert not ines.signed_in()
+    assert not ines.signed_in()
+    assert server.why_ended(session) == ["idle"]
 
 
 def test_taking_an_account_away_ends_its_sign_ins(tmp_path: Path) -> None:
@@ -759,6 +777,68 @@ def test_a_sign_in_holds_for_its_time_and_no_longer() -> None:
     assert not table.holds(another)
 
 
+def test_every_end_of_a_sign_in_is_told_once_with_its_reason() -> None:
+    """Idle, expired, a changed account, a clock set back, too many, the server's own end; signing out is told there."""
+    clock, told, gone = Clock(), list[tuple[SignIn, str]](), set[SignIn]()
+    table = SignIns(clock, stands=lambda one: one not in gone, lifetime=100, idle=30)
+    table.over = lambda signin, why: told.append((signin, why))
+    _, idle = table.start(INES, "oidc")
+    _, used = table.start(OMAR, "oidc")
+    clock.now += 20 * SECOND
+    table.touch(used)
+    clock.now += 10 * SECOND
+    table.sweep()  # nobody asks for them
+    assert told == [(idle, "idle")]
+    for _ in range(4):
+        table.touch(used)
+        clock.now += 20 * SECOND
+    assert not table.holds(used) and not table.holds(used)
+    assert told[1:] == [(used, "expired")]
+    _, removed = table.start(INES, "password")
+    gone.add(removed)
+    assert not table.holds(removed) and not table.holds(removed)
+    _, early = table.start(INES, "oidc")
+    clock.now -= 3_600 * SECOND
+    assert not table.holds(early)
+    mine = [table.start(INES, "oidc")[1] for _ in range(MAX_EACH + 1)]
+    assert not table.holds(mine[0])
+    assert table.end(mine[1], None) and not table.end(mine[1], None)
+    table.close()
+    table.close()
+    assert told[2:] == [
+        *((removed, "account changed"), (early, "the clock was set back"), (mine[0], "too many sign-ins")),
+        *((one, "server ended") for one in mine[2:]),
+    ]
+
+
+def test_the_end_of_sign_ins_waits_for_nobody_and_is_recorded_before_the_server_is_gone() -> None:
+    """A recorder that hangs blocks no click; at the end what is told is waited for; what fails stops nothing."""
+    begun, let, kept = threading.Event(), threading.Event(), list[str]()
+
+    class Slow:
+        def signed_in(self, *told: Any, **more: Any) -> None: ...
+
+        def signed_out(self, identity: str, why: str, *, session: SignIn | None = None) -> None:
+            begun.set()
+            let.wait()
+            if identity == OMAR:
+                raise UnavailableError("the disk is full.")
+            kept.append(why)
+
+    clock = Clock()
+    signins = SignIns(clock)
+    door = Door(Site(("http://127.0.0.1:1",)), signins, Slow(), lambda _: True, clock)
+    _, omar = signins.start(OMAR, "oidc")
+    clock.now += IDLE * SECOND
+    assert not signins.holds(omar)
+    begun.wait()
+    _, ines = signins.start(INES, "oidc")
+    assert signins.holds(ines) and kept == []  # while the recorder hangs
+    let.set()
+    door.close()
+    assert kept == ["server ended"] and not signins.holds(ines)
+
+
 @pytest.mark.parametrize("origin", ["audit.example.org", "https://a.example/path", "ftp://a.example", "https://", ""])
 def test_a_site_that_cannot_be_is_refused(origin: str) -> None:
     """A wrong origin would let another site in, or nobody."""
@@ -775,15 +855,8 @@ def test_http_and_https_at_once_are_refused() -> None:
             Site(("https://a.example",), prefix)
 
 
-_CLI = (
-    "import auditlib.cli as c; from auditlib.cli import account; c.app.add_typer(account.app, name='account'); c.main()"
-)
-
-
 def account(*words: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", _CLI, "account", *words], input=given, capture_output=True, text=True, check=False
-    )
+    return command("account", *words, given=given)
 
 
 def test_accounts_are_made_listed_and_taken_away(tmp_path: Path) -> None:
@@ -822,7 +895,8 @@ def test_a_person_types_a_password_twice_and_nobody_sees_it(tmp_path: Path) -> N
     for second, code in (("something else entirely", 2), (PASSWORD, 0)):
         child, terminal = pty.fork()
         if child == 0:
-            os.execv(sys.executable, [sys.executable, "-c", _CLI, "account", "add", INES, "--accounts", str(path)])
+            line = ["-m", "auditlib.cli", "account", "add", INES, "--accounts", str(path)]
+            os.execv(sys.executable, [sys.executable, *line])
         shown = b""
         for prompt, given in ((b"Password: ", PASSWORD), (b"The same again: ", second)):
             while not shown.endswith(prompt):

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from auditlib.dashboard.oidc import Oidc
     from auditlib.dashboard.visit import Listed
     from auditlib.engagements import Engagements
+    from auditlib.evidence.scope import Scope
+    from auditlib.monitor.settings import Settings
     from auditlib.requests.model import RequestList
     from auditlib.requests.places import Source
 
 app = typer.Typer()
 MAX_SECRET_BYTES = 4_096  # bytes of a file with a secret
+SCOPE = "scope.toml"  # beside the request list
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SHOWN, _WHO, _RECORDED, _REACHED = "What is shown", "Who may look", "What is recorded", "How browsers reach it"
 
@@ -59,6 +62,23 @@ def dashboard(
         typer.Option(
             envvar="AUDITLIB_PACKETS",
             help="The folder of packets that were built for it already.",
+            rich_help_panel=_SHOWN,
+        ),
+    ] = None,
+    scope: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="AUDITLIB_SCOPE",
+            help="The systems in scope, for the packets that are made here; else scope.toml beside the list, if it is "
+            "there.",
+            rich_help_panel=_SHOWN,
+        ),
+    ] = None,
+    monitor: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="AUDITLIB_MONITOR",
+            help="monitor.toml: what is expected of the pipeline (auditlib status).",
             rich_help_panel=_SHOWN,
         ),
     ] = None,
@@ -194,6 +214,8 @@ def dashboard(
         client=_client(collector, token),
         listed=_listed(requests),
         packets=packets,
+        scope=_scope(scope, requests),
+        settings=_settings(monitor),
     ) as desk:
         try:
             server = serve(desk, host, port)
@@ -275,6 +297,21 @@ def _listed(path: Path | None) -> RequestList | None:
     from auditlib.requests.model import read_requests
 
     return None if path is None else read_requests(path.absolute())
+
+
+def _scope(path: Path | None, requests: Path | None) -> Scope | None:
+    """As `requests build` finds it."""
+    from auditlib.evidence.scope import read_scope
+
+    beside = None if requests is None else requests.parent / SCOPE
+    place = path or (beside if beside is not None and beside.exists() else None)
+    return None if place is None else read_scope(place)
+
+
+def _settings(path: Path | None) -> Settings:
+    from auditlib.monitor.settings import Settings, read_settings
+
+    return Settings() if path is None else read_settings(path)
 
 
 def _oidc(issuer: str | None, client: str | None, secret: Path | None, claim: str, site: Any) -> Oidc | None:

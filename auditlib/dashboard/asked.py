@@ -15,16 +15,26 @@ import msgspec
 
 from auditlib.engagements import Engagement
 from auditlib.errors import MalformedError, UnavailableError
+from auditlib.packet.notebook import find_notebook
 from auditlib.packet.parameters import check_together, declared, read, read_typed, with_defaults
 from auditlib.packet.values import Parameter
 from auditlib.query import parse_moment, zone_of
 from auditlib.requests.asking import as_texts, fixed, notebook_of
-from auditlib.requests.model import Request, RequestList
-from auditlib.scoped import RefusedError
+from auditlib.requests.model import Control, Request, RequestList
+from auditlib.scoped import Question, RefusedError
 from auditlib.scoped.scope import covers
 from auditlib.scoped.within import covered, within_period
 
 PERIOD = ("since", "until", "through")
+FILTERS = ("kind", "action", "actor", "target", "outcome", "source")  # of a search, as its notebook calls them
+EVENTS = "events"  # the notebook that answers a search, and the request by which an engagement allows it
+# No list can hold a request of this name (model.TRAIL_MARK), so that nobody's packet is taken for another's.
+SEARCHED = Request(
+    id=f"{EVENTS}@search",
+    question="Show me these events, with proof that they are what was sealed.",
+    control=Control("search"),
+    notebook=EVENTS,
+)
 CHECKPOINT = "at"  # every page reads the checkpoint that it was opened at
 MAX_TYPED_CHARS = 2_000  # characters of one value, as of an address
 _log = logging.getLogger("auditlib.dashboard")
@@ -119,6 +129,39 @@ def call(request: Request, folder: Path, engagement: Engagement, typed: Mapping[
         lists={kind: str(folder / path) for kind, path in request.attach.items()},
         files=None if request.attach_dir is None else str(folder / request.attach_dir),
     )
+
+
+def allows_events(engagement: Engagement) -> bool:
+    """Whether what a search finds may be taken away with its proof."""
+    return any(covers(glob, EVENTS) for glob in engagement.requests)
+
+
+def check_allows_events(engagement: Engagement) -> None:
+    """RefusedError where it may not."""
+    if not allows_events(engagement):
+        message = f"Your engagement names no request {EVENTS!r}: nothing is exported with proof."
+        raise RefusedError(message, remedy=f"Ask {engagement.set_by}, who set it.")
+
+
+def events_call(question: Question, engagement: Engagement, size: int) -> Call:
+    """What to run for the events that a search finds; the question as ScopedTrail.stated gives it.
+
+    MalformedError for a filter that the notebook's parameters cannot hold, RefusedError where it is not allowed.
+    """
+    check_allows_events(engagement)
+    values: dict[str, Any] = {}
+    for name in FILTERS:
+        given = getattr(question, name)
+        values[name] = [given] if isinstance(given, str) else list(given or ())
+    values["where"] = [f"{path}={text}" for path, text in (question.where or {}).items()]
+    texts = as_texts(values)
+    if read(declared(find_notebook(EVENTS)), texts) != dict(sorted(values.items())):
+        message = "A filter that holds a comma, or is the word none, cannot be stated in a packet."
+        raise MalformedError(message, remedy="Ask for it with a glob: a?b fits a,b.")
+    period = {name: str(getattr(question, name) or "none") for name in PERIOD}
+    everything = {**texts, **period, "tz": question.tz}
+    made = call(SEARCHED, Path(), engagement, everything, size)
+    return msgspec.structs.replace(made, given={**everything, **made.given})  # no word of it rests on a default
 
 
 def check_period(engagement: Engagement, known: Mapping[str, Parameter], values: Mapping[str, Any]) -> None:

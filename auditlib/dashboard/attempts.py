@@ -7,18 +7,20 @@ one by one. A name that is no account's is not written down: people type passwor
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol
 
 from auditlib.dashboard.signins import SignIn
-from auditlib.errors import UnavailableError
+from auditlib.errors import AuditlibError, UnavailableError
 
 SECOND = 1_000_000  # microseconds
 BURST = 20  # failures that are recorded one by one
 EVERY = 30  # seconds after which one more is; 2,880 a day at most
 NOBODY = "unknown"  # who failed, where no account has the name
+_log = logging.getLogger("auditlib.dashboard")
 
 
 class Records(Protocol):
@@ -64,6 +66,20 @@ class Attempts:
     async def signed_out(self, signin: SignIn, why: str) -> None:
         """Record a sign-out. UnavailableError."""
         await self._run(partial(self._records.signed_out, signin.identity, why, session=signin))
+
+    def ended(self, signin: SignIn, why: str) -> None:
+        """Record that a sign-in ended by itself, soon, without waiting; the log says where that failed."""
+        self._thread.submit(self._tell, signin, why)
+
+    def close(self) -> None:
+        """Wait until all of it is recorded; nothing is taken after it."""
+        self._thread.shutdown()
+
+    def _tell(self, signin: SignIn, why: str) -> None:
+        try:
+            self._records.signed_out(signin.identity, why, session=signin)
+        except AuditlibError as error:
+            _log.error("the end of a sign-in (%s) could not be recorded: %s", why, error)
 
     async def _keep(self, identity: str, outcome: str, how: str, reason: str | None, signin: SignIn | None) -> None:
         told, self._suppressed = self._suppressed, 0

@@ -76,9 +76,15 @@ class Door:
         self.site, self.signins, self.admits, self.now = site, signins, admits, now
         self.guesses, self.oidc, self.once = guesses, oidc, once
         self.attempts = Attempts(records, now)
+        signins.over = self.attempts.ended
         self._key = token_bytes(32)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="oidc")
         self._asking = 0
+
+    def close(self) -> None:
+        """The server ends, and with it every sign-in; returns once that is recorded."""
+        self.signins.close()
+        self.attempts.close()
 
     def sign_out_token(self, signin: SignIn) -> str:
         """What a form that signs out must carry."""

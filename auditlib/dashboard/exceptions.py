@@ -12,7 +12,7 @@ import msgspec
 
 from auditlib.dashboard import asked, lanes
 from auditlib.dashboard.visit import Visit
-from auditlib.requests.model import RequestList
+from auditlib.requests.model import Request
 from auditlib.requests.standing import Standing, standings
 from auditlib.scoped.told import sees_all
 
@@ -48,15 +48,15 @@ def exceptions_of(visit: Visit) -> Exceptions:
     if works.listed is None:
         return Exceptions((), 0, 0, False, False)
     requests = asked.offered(works.listed, engagement, vault)
-    stands = _standings(visit, works.listed, requests, vault)
-    whole, origin, told, unanswered, held = sees_all(engagement), visit.trail().standing().origin, [], 0, False
+    stands = standings_here(visit, requests, vault)
+    whole, told, unanswered, held = sees_all(engagement), [], 0, False
     for request in requests:
         href, one = visit.link("requests", id=request.id), stands.get(request.id)
         mine = works.latest(visit.identity, engagement, vault, request.id)
         answer = mine.answer if mine is not None and mine.state == lanes.DONE else None
         if answer is not None:
             told.append(Open(request.id, href, answer.exceptions, _cut(answer.headline), "run by you, here"))
-        elif one is not None and one.packet is not None and whole and _of_this(one, origin):
+        elif one is not None and one.packet is not None and whole:
             aged = "; it may not be what the request asks today" if one.notes else ""
             packet = one.packet.told
             told.append(Open(request.id, href, packet.exceptions, _cut(packet.headline), one.words() + aged))
@@ -67,20 +67,27 @@ def exceptions_of(visit: Visit) -> Exceptions:
     return Exceptions(found, len(told) - len(found), unanswered, True, held)
 
 
-def _of_this(one: Standing, origin: str) -> bool:
-    """A packet of the same name may be of a trail that the engagement is not for."""
-    return one.packet is not None and {each.origin for each in one.packet.told.checkpoints} == {origin}
+def standings_here(visit: Visit, requests: Sequence[Request], vault: str) -> dict[str, Standing]:
+    """What stands in the folder for these requests on this vault alone, by the request's id.
 
-
-def _standings(visit: Visit, listed: RequestList, requests: Sequence[object], vault: str) -> dict[str, Standing]:
-    """What stands in the folder, for these requests on this vault alone."""
-    packets = visit.desk.works.packets
-    if packets is None:
+    A packet of the same name that is of another trail is none of these: the engagement may not be for that trail.
+    """
+    works = visit.desk.works
+    if works.packets is None or works.listed is None:
         return {}
     told = visit.trail().standing()
     now = {None: (told.origin, told.size), vault: (told.origin, told.size)}
-    chosen = msgspec.structs.replace(listed, requests=tuple(requests))
-    return {one.request.id: one for one in standings(chosen, packets, now) if one.trail in (None, vault)}
+    chosen = msgspec.structs.replace(works.listed, requests=tuple(requests))
+    found = (one for one in standings(chosen, works.packets, now) if one.trail in (None, vault))
+    return {one.request.id: one if _of(one, told.origin) else _none(one) for one in found}
+
+
+def _none(one: Standing) -> Standing:
+    return Standing(request=one.request, name=one.name, trail=one.trail, now=one.now)
+
+
+def _of(one: Standing, origin: str) -> bool:
+    return one.packet is None or {each.origin for each in one.packet.told.checkpoints} == {origin}
 
 
 def _cut(text: str) -> str:

@@ -22,13 +22,16 @@ from auditlib.dashboard.vaults import Vaults
 from auditlib.dashboard.visit import Desk, Listed
 from auditlib.dashboard.work import Works
 from auditlib.engagements import Engagement, current
+from auditlib.evidence.scope import Scope
 from auditlib.formats.times import DAY, format_time
+from auditlib.monitor.settings import Settings
 from auditlib.requests.model import RequestList
 from auditlib.requests.places import Source
 
 CLICKS = 8  # threads in which pages ask; the engine itself takes as many cores as there are
 SOLO = "solo"  # the engagement of who serves this machine alone
 SOLO_ROWS = 1_000_000  # of one export
+DEFAULTS = Settings()
 REFRESH = 60.0  # seconds between looks for a newer checkpoint
 
 
@@ -73,9 +76,12 @@ def open_desk(
     client: Callable[[Path], Client] | None = None,
     listed: RequestList | None = None,
     packets: Path | None = None,
+    scope: Scope | None = None,
+    settings: Settings = DEFAULTS,
 ) -> Iterator[Desk]:
     """What the server works with. `client` makes one over a spool folder; without it a collector of its own is started.
 
+    `scope`: the systems that packets tell of; `settings`: what is expected of the pipeline.
     `problems` gets sentences, from other threads. Raises what opening a part raises; what was opened is closed.
     """
     sources = {name: Source(_wherever(source.vault), source.keys) for name, source in sources.items()}
@@ -102,14 +108,18 @@ def open_desk(
         signins = SignIns(now, stands=stands)
         guesses = None if accounts is None else Guesses(accounts, now)
         door = Door(site, signins, recorder, admits, now, guesses=guesses, oidc=oidc, once=once)
-        works = Works(state.absolute() / "work", sources, listed, None if packets is None else packets.absolute())
+        stack.callback(door.close)
+        answers = None if packets is None else packets.absolute()
+        works = Works(state.absolute() / "work", sources, listed, answers, scope=scope)
         stack.callback(works.close)
         handed = Handed(state / "handed", lambda one: signins.holds(one) and admits(one.identity), now)
         stack.callback(handed.close)
         pool = stack.enter_context(ThreadPoolExecutor(CLICKS, thread_name_prefix="click"))
         over = threading.Event()
         stack.callback(over.set)
-        threading.Thread(target=_refresh, args=(vaults, handed, over, problems), daemon=True, name="refresh").start()
+        threading.Thread(
+            target=_refresh, args=(vaults, door, handed, over, problems), daemon=True, name="refresh"
+        ).start()
         yield Desk(
             vaults=vaults,
             engagements=engagements,
@@ -119,6 +129,7 @@ def open_desk(
             handed=handed,
             pool=pool,
             now=now,
+            settings=settings,
         )
 
 
@@ -127,10 +138,16 @@ def _wherever(vault: str) -> str:
     return vault if "://" in vault else str(Path(vault).absolute())
 
 
-def _refresh(vaults: Vaults, handed: Handed, over: threading.Event, problems: Callable[[str], None]) -> None:
-    """Look for newer checkpoints until it is over; a vault that does not answer is told once, until it answers."""
+def _refresh(
+    vaults: Vaults, door: Door, handed: Handed, over: threading.Event, problems: Callable[[str], None]
+) -> None:
+    """Look for newer checkpoints until it is over; a vault that does not answer is told once, until it answers.
+
+    Sign-ins and downloads whose time is up are ended here, whether anybody asks for them or not.
+    """
     told: set[str] = set()
     while not over.wait(REFRESH):
+        door.signins.sweep()
         handed.sweep()
         failed = vaults.refresh()
         for name in failed.keys() - told:

@@ -117,9 +117,14 @@ class Recorder:
         rows: int,
         sha256: str,
         format: str,
+        *,
+        digests: Mapping[str, str] | None = None,
     ) -> str:
-        """A file of events, made and not yet handed over: its rows, the SHA-256 of its bytes, its format."""
-        told = {"filters": dict(filters), "format": format, "rows": rows, "sha256": sha256}
+        """A file of events, made and not yet handed over: its rows, the SHA-256 of its bytes, its format.
+
+        `digests`: of a packet, its own.
+        """
+        told = {"filters": dict(filters), "format": format, "rows": rows, "sha256": sha256, **(digests or {})}
         return self._act("evidence.export", identity, session, engagement, vault, told)
 
     def ran(

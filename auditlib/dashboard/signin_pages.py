@@ -27,7 +27,7 @@ from tornado.web import HTTPError, RequestHandler
 from auditlib.dashboard.door import SIGNED, Door, OneTime, provider
 from auditlib.dashboard.markup import render
 from auditlib.dashboard.oidc import MAX_TICKET_CHARS, TICKET_SECONDS, Oidc
-from auditlib.dashboard.signins import SignIn
+from auditlib.dashboard.signins import ASKED, REPLACED, SignIn
 from auditlib.errors import AuditlibError, MismatchError
 
 __all__ = ["SIGNED", "Door", "OneTime", "provider", "sign_in_patterns"]
@@ -112,7 +112,7 @@ class _Page(RequestHandler):
         await self.door.attempts.signed_in(signin)
         earlier = self.signin()
         if earlier is not None:
-            self.door.signins.end(earlier)
+            self.door.signins.end(earlier, REPLACED)
         self.door.signins.open(signin)
         self.put(SIGNED, cookie)
         self.redirect(self.local(go_to) or self.site.home, status=HTTPStatus.SEE_OTHER)
@@ -229,9 +229,10 @@ class _SignOut(_Page):
             if not fits or not self.site.own_page(self.request):
                 self.show(HTTPStatus.FORBIDDEN, STALE)
                 return
-            self.door.signins.end(signin)  # first: that nothing can be recorded keeps nobody signed in
+            ended = self.door.signins.end(signin, None)  # first: that nothing can be recorded keeps nobody signed in
             self.drop(SIGNED)
-            await self.door.attempts.signed_out(signin, "asked for")
+            if ended:
+                await self.door.attempts.signed_out(signin, ASKED)
         self.redirect(f"{self.site.home}signin?out=1", status=HTTPStatus.SEE_OTHER)
 
 

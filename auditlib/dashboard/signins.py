@@ -21,6 +21,9 @@ IDLE = 30 * 60  # seconds without a click after which it ends; OWASP Session Man
 CLOCK_STEP = 60  # seconds that a clock may be set back; further, and nobody can tell how long a sign-in has lasted
 MAX_SIGN_INS = 5_000  # at once; the one idle longest goes first
 MAX_EACH = 20  # at once for one identity
+# Why a sign-in ended, as it is recorded.
+ASKED, REPLACED, EXPIRED, IDLED = "asked for", "signed in anew", "expired", "idle"
+CLOCK, ACCOUNT, CROWDED, SERVER = "the clock was set back", "account changed", "too many sign-ins", "server ended"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +56,11 @@ class SignIns:
         lifetime: int = LIFETIME,
         idle: int = IDLE,
     ) -> None:
-        """`now` in microseconds; `stands`: whether what a sign-in rests on is still there; the others in seconds."""
+        """`now` in microseconds; `stands`: whether what a sign-in rests on is still there; the others in seconds.
+
+        `over` is told of each sign-in that has ended, once, and why; it must not wait, for it is called from anywhere.
+        """
+        self.over: Callable[[SignIn, str], object] = lambda signin, why: None
         self._now, self._stands = now, stands
         self._lifetime, self._idle = lifetime * SECOND, idle * SECOND
         self._lock = threading.Lock()
@@ -67,13 +74,15 @@ class SignIns:
 
     def open(self, signin: SignIn) -> None:
         """From here on it holds."""
+        self.sweep()
         now = self._now()
         with self._lock:
-            self._sweep(now)
             mine = [key for key, (other, _) in self._table.items() if other.identity == signin.identity]
-            self._drop(mine, MAX_EACH)
-            self._drop(list(self._table), MAX_SIGN_INS)
+            gone = self._crowded(mine, MAX_EACH)
+            gone += self._crowded(list(self._table), MAX_SIGN_INS)
             self._table[signin.digest] = signin, now
+        for each in gone:
+            self.over(each, CROWDED)
 
     def start(self, identity: str, how: str) -> tuple[str, SignIn]:
         """Both at once, where nothing comes between."""
@@ -99,12 +108,15 @@ class SignIns:
             found = self._table.get(signin.digest)
             if found is None or found[0] is not signin:
                 return False
-            if not self._lasts(found, now):
+            why = self._why_not(found, now)
+            if why:
                 del self._table[signin.digest]
-                return False
+        if why:
+            self.over(signin, why)
+            return False
         if self._stands(signin):
             return True
-        self.end(signin)
+        self.end(signin, ACCOUNT)
         return False
 
     def touch(self, signin: SignIn) -> None:
@@ -112,26 +124,49 @@ class SignIns:
         now = self._now()
         with self._lock:
             found = self._table.get(signin.digest)
-            if found is not None and found[0] is signin and self._lasts(found, now):
+            if found is not None and found[0] is signin and not self._why_not(found, now):
                 self._table[signin.digest] = signin, now
 
-    def end(self, signin: SignIn) -> bool:
-        """End it at once; whether it was there."""
+    def end(self, signin: SignIn, why: str | None) -> bool:
+        """End it at once; whether it was there. None: the caller tells why, `over` is not told."""
         with self._lock:
-            return self._table.pop(signin.digest, None) is not None
+            there = self._table.pop(signin.digest, None) is not None
+        if there and why is not None:
+            self.over(signin, why)
+        return there
 
-    def _lasts(self, entry: tuple[SignIn, int], now: int) -> bool:
+    def sweep(self) -> None:
+        """End those whose time is up, whether anybody asks for them or not."""
+        now = self._now()
+        with self._lock:
+            ended = [(entry[0], why) for entry in self._table.values() if (why := self._why_not(entry, now))]
+            for signin, _ in ended:
+                del self._table[signin.digest]
+        for signin, why in ended:
+            self.over(signin, why)
+
+    def close(self) -> None:
+        """End all: the server ends."""
+        self.sweep()
+        with self._lock:
+            ended = [signin for signin, _ in self._table.values()]
+            self._table.clear()
+        for signin in ended:
+            self.over(signin, SERVER)
+
+    def _why_not(self, entry: tuple[SignIn, int], now: int) -> str:
+        """Why it does not last any more; nothing where it does."""
         signin, used = entry
-        return signin.since - CLOCK_STEP * SECOND <= now < signin.until and now - used < self._idle
+        if now < signin.since - CLOCK_STEP * SECOND:
+            return CLOCK
+        if now >= signin.until:
+            return EXPIRED
+        return IDLED if now - used >= self._idle else ""
 
-    def _sweep(self, now: int) -> None:
-        for key in [key for key, entry in self._table.items() if not self._lasts(entry, now)]:
-            del self._table[key]
-
-    def _drop(self, keys: list[bytes], most: int) -> None:
-        """End those used longest ago, until there is room for one more."""
-        for key in sorted(keys, key=lambda key: self._table[key][1])[: max(0, len(keys) - most + 1)]:
-            del self._table[key]
+    def _crowded(self, keys: list[bytes], most: int) -> list[SignIn]:
+        """Take out those used longest ago, until there is room for one more."""
+        oldest = sorted(keys, key=lambda key: self._table[key][1])[: max(0, len(keys) - most + 1)]
+        return [self._table.pop(key)[0] for key in oldest]
 
 
 def _digest(cookie: str) -> bytes:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from auditlib.dashboard.signin_pages import Door
     from auditlib.dashboard.signins import SignIn
     from auditlib.dashboard.work import Works
+    from auditlib.monitor.settings import Settings
 
 MAX_ARGUMENTS = 64  # fields of an address
 MAX_ARGUMENT_CHARS = 2_000  # characters of each
@@ -63,11 +64,13 @@ class Desk:
         handed: Handed,
         pool: ThreadPoolExecutor,
         now: Callable[[], int],
+        settings: Settings,
     ) -> None:
         self.vaults, self.engagements, self.door = vaults, engagements, door
         self.signins = door.signins
         self.recorder, self.works, self.handed = recorder, works, handed
         self.pool, self.now = pool, now
+        self.settings = settings  # what is expected of the pipeline
 
 
 class Visit:

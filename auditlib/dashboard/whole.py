@@ -49,7 +49,8 @@ class Whole:
 
     def heartbeat(self) -> Health:
         """How old the last heartbeat is."""
-        return heartbeat_age(self._of().seals, self._visit.desk.now())
+        desk = self._visit.desk
+        return heartbeat_age(self._of().seals, desk.now(), desk.settings.thresholds)
 
     def observed(self) -> Future[Observed] | None:
         """What the records say of the pipeline, under way in the pool; None until every record was verified."""

@@ -38,6 +38,7 @@ from auditlib.dashboard.work_child import Job, Word
 from auditlib.engagements import Engagement
 from auditlib.engagements.words import limits_in_words
 from auditlib.errors import UnavailableError
+from auditlib.evidence.scope import Scope
 from auditlib.requests.model import RequestList
 from auditlib.requests.places import Source
 from auditlib.scoped import RefusedError
@@ -140,11 +141,15 @@ class Works:
         listed: RequestList | None = None,
         packets: Path | None = None,
         *,
+        scope: Scope | None = None,
         seconds: float = WORK_SECONDS,
         kept_bytes: int = KEPT_BYTES,
     ) -> None:
-        """`sources`: what the server calls each vault -> where it is. One server a folder: what is in it is deleted."""
-        self.listed, self.packets = listed, packets
+        """`sources`: what the server calls each vault -> where it is; `scope`: the systems that packets tell of.
+
+        One server a folder: what is in it is deleted.
+        """
+        self.listed, self.packets, self.scope = listed, packets, scope
         self._folder, self._sources = folder, dict(sources)
         self._seconds, self._kept_bytes = seconds, kept_bytes
         self._scratch = f"{SCRATCH}{sha256(str(folder.resolve()).encode()).hexdigest()[:12]}-"
@@ -203,7 +208,16 @@ class Works:
         source = self._sources.get(vault)
         if source is None:
             raise RefusedError("This engagement is not for this vault.")
-        return Job(vault=source.vault, keys=source.keys, name=vault, size=size, engagement=engagement, out="", **what)
+        return Job(
+            vault=source.vault,
+            keys=source.keys,
+            name=vault,
+            size=size,
+            engagement=engagement,
+            out="",
+            scope=None if self.scope is None else self.scope.data,
+            **what,
+        )
 
     def _add(self, identity: str, request: str, job: Job) -> Work:
         work = Work(self._folder, job, identity, request)

@@ -26,6 +26,7 @@ from auditlib.dashboard.asked import Call
 from auditlib.dashboard.ending import MARK, SCRATCH, end_all
 from auditlib.engagements import Engagement
 from auditlib.errors import AuditlibError, MalformedError
+from auditlib.evidence.scope import parse_scope
 from auditlib.formats.canonical import parse_json
 from auditlib.keyfiles import load_verifier_keys
 from auditlib.packet.bag import Bag, check_manifests, open_bag, write_bag
@@ -39,7 +40,8 @@ from auditlib.scoped.within import asks_within, holds
 from auditlib.trail import Trail
 from auditlib.trail import open as open_trail
 
-MAX_JOB_BYTES = 4 * 1024 * 1024  # bytes of the line on stdin; 100 values of 2,000 characters, escaped, and paths
+# Bytes of the line on stdin: 100 values of 2,000 characters, escaped, paths, and a scope.toml of 1 MiB in base64.
+MAX_JOB_BYTES = 4 * 1024 * 1024
 _NICE = 10  # so that clicks of others come first
 EXECUTING, PACKING, FETCHING, JUDGING = "Running the notebook", "Packing", "Reading the packet", "Checking the scope"
 
@@ -53,6 +55,7 @@ class Job(msgspec.Struct, frozen=True):
     size: int
     engagement: Engagement
     out: str
+    scope: bytes | None = None  # the systems in scope, as they were written down
     call: Call | None = None
     standing: str | None = None
 
@@ -121,7 +124,8 @@ def _build(trail: Trail, job: Job, call: Call, out: Path, channel: Channel) -> N
     notebook = find_notebook(call.notebook)
     values = read(declared(notebook), call.given)
     attached = gather({kind: Path(path) for kind, path in call.lists.items()}, Path(call.files) if call.files else None)
-    make_packet(trail, job.vault, notebook, Asked(values, job.engagement.redact, attached), out)
+    systems = None if job.scope is None else parse_scope(job.scope)
+    make_packet(trail, job.vault, notebook, Asked(values, job.engagement.redact, attached, systems), out)
 
 
 def _within(bag: Bag, trail: Trail, job: Job) -> bool:

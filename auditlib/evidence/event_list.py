@@ -9,11 +9,14 @@ The beginning of a request of one's own (`auditlib requests new`); one that test
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
+
+import msgspec
 
 from auditlib.errors import MalformedError
-from auditlib.evidence.answer import Column, Page, Period, Section, Tile, many
+from auditlib.evidence.answer import Answer, Column, Page, Period, Section, Tile, many
 from auditlib.evidence.examined import NOT_TESTABLE, Examined, Found, Request
 from auditlib.trail import Selection
 
@@ -54,6 +57,11 @@ class EventList(Examined):
             return "No such event was recorded in the period."
         return "Not answerable: no source that records such events was alive in the period."
 
+    def answer(self) -> Answer:
+        """As every answer; its population is what one filter holds, and that filter is stated."""
+        answer = super().answer()
+        return msgspec.structs.replace(answer, population=answer.population | {"filter": self.found.query})
+
 
 def event_list(
     selection: Selection,
@@ -63,9 +71,11 @@ def event_list(
     question: str,
     criteria: Sequence[str] = (),
     tz: str = "UTC",
+    parameters: Mapping[str, Any] | None = None,
 ) -> EventList:
     """Answer a request with every event of a selection, whose period it takes; `tz` is the zone it was asked in.
 
+    `parameters`: what packet.json states of how it was asked.
     MalformedError where there are more than MAX_LISTED events.
     """
     if (number := selection.count()) > MAX_LISTED:
@@ -90,7 +100,7 @@ def event_list(
         procedure=[
             f"Every event that answers the query was taken, in the order it was sealed: {many(number, 'event')}."
         ],
-        parameters={},
+        parameters=dict(parameters or {}),
         limits=["The events are listed; no attribute of them was tested."],
         page=Page(
             [Tile(number, "events in the period"), Tile(items["actor_id"].nunique(), "actors")],

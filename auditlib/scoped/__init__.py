@@ -6,6 +6,7 @@
 
 question.py  what a hostile browser may ask: bounded, then a Filter
 scope.py     an engagement as SQL and in words; refuses what it does not allow
+stated.py    a question as a packet must state it
 cursors.py   a position in the answer, as a text that only this process can make or read
 reading.py   newest first, a page at a time, from as few batches as will do
 summing.py   count, bars and facets from one reading

@@ -62,14 +62,24 @@ class Scope:
 
     def ask(self, question: Question) -> Asked:
         """MalformedError for what is no question, RefusedError for one about a field that is left out."""
+        asked = self.filter(question)
+        condition, values = asked.sql()
+        about = msgspec.json.encode([self._origin, self.engagement, asked])
+        return self.within(condition, values, asked.may_hold, self._narrowed(question, asked), about)
+
+    def filter(self, question: Question) -> Filter:
+        """What the question means by itself. Raises as `ask`."""
         asked = question.filter(self._catalog)
         hidden = context_paths(self.fields)
         for path, _ in asked.where:
             if meets(path, hidden):
                 raise RefusedError("this field is left out, and cannot be asked about.", where=".".join(path)[:80])
-        condition, values = asked.sql()
-        about = msgspec.json.encode([self._origin, self.engagement, asked])
-        return self.within(condition, values, asked.may_hold, self._narrowed(question, asked), about)
+        return asked
+
+    @property
+    def period(self) -> tuple[int | None, int | None]:
+        """The first moment, and the first after it (microseconds since 1970 UTC); None is open."""
+        return self._filter.since, self._filter.until
 
     def within(
         self,
@@ -91,6 +101,14 @@ class Scope:
 
     def _narrowed(self, question: Question, asked: Filter) -> tuple[str, ...]:
         """How the answer is less than what was asked: said from the scope and the question alone, not from events."""
+        left_out = (f"Left out of every event: {', '.join(self.fields)}.",) if self.fields else ()
+        return (*self._outside(question, asked), *left_out)
+
+    def outside(self, question: Question) -> tuple[str, ...]:
+        """The limits, in sentences, that a question asks past; none where every event it asks for is in the scope."""
+        return self._outside(question, self.filter(question))
+
+    def _outside(self, question: Question, asked: Filter) -> tuple[str, ...]:
         scope, words, told = self._filter, limits_in_words(self.engagement), []
         early = scope.since is not None and (asked.since is None or asked.since < scope.since)
         if early or (scope.until is not None and (asked.until is None or asked.until > scope.until)):
@@ -105,8 +123,6 @@ class Scope:
             actions = self._catalog.kinds.get(kind, ()) if self._catalog else ()
             if not any(_inside((action,), scope.actions, covers) for action in actions):
                 told.append(f"No action of the kind {kind!r} is within the scope.")
-        if self.fields:
-            told.append(f"Left out of every event: {', '.join(self.fields)}.")
         return tuple(told)
 
 
@@ -163,14 +179,15 @@ def _limits(trail: Trail, engagement: Engagement) -> Filter:
         engagement.kinds,
         action=engagement.actions or None,
         target=engagement.targets or None,
-        source=[each for stream in engagement.streams for each in _instances(stream)] or None,
+        source=[each for stream in engagement.streams for each in instances(stream)] or None,
     )
     since = None if engagement.since is None else parse_moment(engagement.since, zone, "since")
     until = None if engagement.until is None else parse_moment(engagement.until, zone, "until")
     return msgspec.structs.replace(built, since=since, until=until)
 
 
-def _instances(stream: str) -> tuple[str, ...]:
+def instances(stream: str) -> tuple[str, ...]:
+    """A stream as globs of sources: with its instance, or all of its instances."""
     return (stream,) if "/" in stream else (stream, f"{stream}/*")
 
 

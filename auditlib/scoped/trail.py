@@ -24,6 +24,7 @@ from auditlib.scoped.reading import fetch, newest, rows_at, stream
 from auditlib.scoped.redact import without
 from auditlib.scoped.related import relations
 from auditlib.scoped.scope import Asked, RefusedError, Scope, check_now
+from auditlib.scoped.stated import stated
 from auditlib.scoped.summing import FACETS, by_kind, fitting, statement, summary
 from auditlib.trail import Trail
 
@@ -184,10 +185,7 @@ class ScopedTrail:
         asked = scope.ask(question)
         if format not in exports.FORMATS:
             raise MalformedError(f"choose one of {', '.join(exports.FORMATS)}.", where="format")
-        most, events = scope.engagement.rows_per_export, self._count(asked)
-        if events > most:
-            allowed = f"at most {most:,} may be exported at once" if most else "nothing may be exported"
-            raise RefusedError(f"{events:,} events answer; {allowed}.", remedy="Ask for less.")
+        self._exportable(scope, asked)
 
         def batches() -> Iterator[pa.RecordBatch]:
             for table in stream(self._trail, _seals(asked), asked.condition, asked.values):
@@ -199,6 +197,15 @@ class ScopedTrail:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return Exported(rows, digest, scope.words, asked.narrowed)
+
+    def stated(self, question: Question) -> tuple[Question, int]:
+        """The question as a packet of its events must state it (see `stated`), and how many answer.
+
+        RefusedError for a question past the scope, and where more answer than may be exported.
+        """
+        scope = self._scope()
+        within = stated(scope, question)
+        return within, self._exportable(scope, scope.ask(within))
 
     def coverage(self, question: Question) -> tuple[Stream, ...]:
         """Each source (without its instance) among the events that answer: how many, from when to when; by name."""
@@ -232,6 +239,14 @@ class ScopedTrail:
             return 0, SECOND, 0
         width = fitting(first, last, most)
         return first // width, width, last // width - first // width + 1
+
+    def _exportable(self, scope: Scope, asked: Asked) -> int:
+        """How many events answer. RefusedError where the engagement does not allow so many in one file."""
+        most, events = scope.engagement.rows_per_export, self._count(asked)
+        if events > most:
+            allowed = f"at most {most:,} may be exported at once" if most else "nothing may be exported"
+            raise RefusedError(f"{events:,} events answer; {allowed}.", remedy="Ask for less.")
+        return events
 
     def _count(self, asked: Asked) -> int:
         ((events,),) = self._rows(asked, "count(*)")

@@ -23,7 +23,7 @@ from auditlib.formats.event import parse_record
 from auditlib.formats.times import parse_time
 from auditlib.query import parse_moment, zone_of
 from auditlib.scoped.question import by_kinds
-from auditlib.scoped.scope import Scope, covers
+from auditlib.scoped.scope import Scope, covers, instances
 
 
 def holds(scope: Scope, records: Iterable[bytes]) -> bool:
@@ -62,7 +62,7 @@ def asks_within(engagement: Engagement, catalog: Catalog | None, packet: Mapping
         return (
             _named(population.get("actions"), actions)
             and _named(stated.get("targets"), engagement.targets or None)
-            and _named(stated.get("sources"), engagement.streams or None)
+            and _named(stated.get("sources"), [each for one in engagement.streams for each in instances(one)] or None)
             and set(engagement.redact) <= set((packet.get("redacted") or {}).get("fields") or ())
         )
     except (LookupError, TypeError, AttributeError):

@@ -44,7 +44,8 @@ class Overview:
         standing, verified = trail.standing(), told(visit.desk.vaults.report(vault), engagement)
         seen = (visit.identity, visit.signin, engagement, vault, "page", "overview")
         await visit.run(lambda: visit.desk.recorder.viewed(*seen))
-        activity, age = counted["told"], seal_age(standing.last_sealed_at, visit.desk.now())
+        expected = visit.desk.settings.thresholds
+        activity, age = counted["told"], seal_age(standing.last_sealed_at, visit.desk.now(), expected)
         if whole is not None:
             whole.check()  # it may have changed while it was asked
         self._pane.object = render(

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from auditlib.dashboard.asked import allows_events
 from auditlib.dashboard.markup import pane, render
+from auditlib.dashboard.pages.proof import FORM, Proof
+from auditlib.dashboard.pages.running import Running
 from auditlib.dashboard.visit import Visit, address
 from auditlib.engagements import Engagement
-from auditlib.errors import MalformedError
+from auditlib.errors import AuditlibError, MalformedError
 from auditlib.export import FORMATS
 from auditlib.formats.event import OUTCOMES
 from auditlib.formats.times import SECOND
@@ -28,7 +31,9 @@ class Search:
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
         self._form, self._answer = pane(name="form"), pane(name="answer")
-        self.panes = [self._form, self._answer]
+        self._running = Running(visit, "search", self._empty)
+        self._proof = Proof(visit, self._running)
+        self.panes = [self._form, self._answer, self._running.pane]
         self._summary: tuple[Any, Summary] | None = None  # of the last question, while the scope stands
 
     async def show(self) -> None:
@@ -36,8 +41,17 @@ class Search:
         visit = self._visit
         asked = {name: visit.arguments[name].strip() for name in FIELDS if visit.arguments.get(name, "").strip()}
         self._form.object = render("search_form.html", asked=asked, visit=visit, kinds=_kinds(visit), outcomes=OUTCOMES)
-        engagement, trail, question = visit.engagement(), visit.trail(), question_of(asked)
-        form = visit.arguments.get("export")
+        self._running.stop()
+        try:
+            engagement, trail = visit.engagement(), visit.trail()
+        except AuditlibError:
+            self._running.cancel()  # it ends with the engagement
+            raise
+        question, form = question_of(asked), visit.arguments.get("export")
+        if form == FORM:
+            self._answer.object = await self._proof.show(engagement, trail, question, asked)
+            return
+        self._running.clear()
         if form is not None:
             self._answer.object = await self._export(engagement, trail, question, asked, form)
             return
@@ -48,6 +62,10 @@ class Search:
 
     def clear(self) -> None:
         """See View."""
+        self._empty()
+        self._running.clear()
+
+    def _empty(self) -> None:
         self._answer.object = ""
 
     def _look(self, engagement: Engagement, trail: ScopedTrail, question: Question) -> tuple[Page, Summary]:
@@ -63,7 +81,7 @@ class Search:
         """Make a file, record it, and offer it once to this sign-in."""
         visit = self._visit
         if form not in FORMATS:
-            raise MalformedError(f"choose one of {', '.join(FORMATS)}.", where="export")
+            raise MalformedError(f"choose one of {', '.join((*FORMATS, FORM))}.", where="export")
         path = visit.desk.handed.new_path(f".{form}")
         made = await visit.desk.works.export(visit.identity, lambda: trail.export(question, path, form))
         taken = (visit.identity, visit.signin, engagement, visit.vault(), asked, made.rows, made.sha256, form)
@@ -105,6 +123,7 @@ def markup(visit: Visit, asked: Mapping[str, str], engagement: Engagement, page:
         to=to,
         event=lambda row: address("event", {**kept, "id": row["event_id"], "source": row["source"]}),
         exports=[(form, to(export=form)) for form in FORMATS] if engagement.rows_per_export else [],
+        proof=to(export=FORM) if allows_events(engagement) else None,
         most=engagement.rows_per_export,
     )
 
