@@ -69,14 +69,12 @@ def announced(history: History) -> Announced:
     another shape than `own_record` was given; it announces nothing that could be understood.
     """
     found = Announced()
-    for entry in history.seals:
-        if (entry.seal.counts.actions or {}).keys().isdisjoint(_MINDED):
-            continue
-        table = _table(history, entry.seal)
+    for seal in history.seals.chosen(history.seals.actions.having(_MINDED.__contains__)):
+        table = _table(history, seal)
         for row in _rows(table) if table is not None else ():
             event = record_at(table, row).event
             with suppress(KeyError, MalformedError, TypeError):
-                _mind(found, entry.seal.sequence, event)
+                _mind(found, seal.sequence, event)
     return found
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -82,7 +82,7 @@ def connect(address: str) -> Iterator[Cluster]:
 
 
 def spread(
-    executor: Executor, work: Callable[[Sequence[T]], list[R]], groups: Sequence[Sequence[T]], dead: Callable[[T], R]
+    executor: Executor, work: Callable[[Sequence[T]], list[R]], groups: Iterable[Sequence[T]], dead: Callable[[T], R]
 ) -> Iterator[list[R]]:
     """work(group) for every group, in order, some ahead; a list of one result a part each.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from auditlib.findings import CHECKS, Finding, Report, duration, moment
+from auditlib.findings import CHECKS, Finding, Report, Stretch, duration, moment
 from auditlib.formats.times import from_datetime
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 OUT = Console(highlight=False, soft_wrap=False)
 ERR = Console(stderr=True, highlight=False)
 _SIGNS = {"error": ("✗", "bold red"), "warning": ("!", "yellow"), "info": ("i", "cyan")}
+_STRETCHES_SHOWN = 10  # of batches read at different times
 _COLUMNS = {"occurred (UTC)": 19, "actor": 0, "action": 0, "target": 0, "outcome": 7, "recorded after": 0}  # widths
 
 
@@ -33,15 +35,32 @@ def plain(value: Any) -> Text:
 
 
 @contextmanager
-def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on standard error while it is a terminal; the function takes (done, total)."""
+def progress_bar(what: str, *, quiet: bool, after: float = 0) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on standard error while it is a terminal; the function takes (done, total).
+
+    With `after` it appears when it is told something so many seconds later, and goes when all is done.
+    """
     if quiet or not sys.stderr.isatty():
         yield None
         return
     columns = (TextColumn(what), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=ERR, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    bar = Progress(*columns, console=ERR, transient=True)
+    task = bar.add_task(what, total=None)
+    begin = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+        if after and done >= total:
+            bar.stop()
+        elif time.monotonic() - begin >= after:
+            bar.start()
+
+    if not after:
+        bar.start()
+    try:
+        yield tell
+    finally:
+        bar.stop()
 
 
 def show_report(report: Report, headline: str) -> None:
@@ -62,7 +81,19 @@ def show_report(report: Report, headline: str) -> None:
         OUT.print()
         show_pairs([("checkpoint", report.checkpoint.size), ("root", root), ("key", f"{key} ({confirmed})")])
     show_findings(report.findings)
+    if report.checked:
+        _show_checked(report.checked)
     show_unchecked(report.unchecked)
+
+
+def _show_checked(stretches: Sequence[Stretch]) -> None:
+    """Which records were read today, and which when."""
+    OUT.print(Text("\nRecords read", style="bold"))
+    for stretch in stretches[:_STRETCHES_SHOWN]:
+        named = f"batches {stretch.first:,} to {stretch.last:,}" if stretch.last > stretch.first else ""
+        OUT.print(Text(f"  {stretch.checked_at}  {named or f'batch {stretch.first:,}'}"))
+    if len(stretches) > _STRETCHES_SHOWN:
+        OUT.print(Text(f"  and {len(stretches) - _STRETCHES_SHOWN:,} more stretches; --json names all", style="dim"))
 
 
 def show_findings(findings: Iterable[Finding]) -> None:

@@ -38,6 +38,14 @@ class Finding(msgspec.Struct, frozen=True):
     found: str = ""
 
 
+class Stretch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Batches whose records were last read at the same time: numbers of the first and of the last."""
+
+    first: int
+    last: int
+    checked_at: str
+
+
 MAX_SHOWN = 200  # findings that a notebook shows
 
 
@@ -55,6 +63,7 @@ class Report(msgspec.Struct, frozen=True):
     deep: bool
     findings: tuple[Finding, ...]
     unchecked: tuple[str, ...]
+    checked: tuple[Stretch, ...] = ()  # which records were read when; none before the first deep verification
 
     @property
     def ok(self) -> bool:
@@ -114,6 +123,7 @@ class Report(msgspec.Struct, frozen=True):
             "deep": self.deep,
             "findings": [msgspec.to_builtins(finding) for finding in self.findings],
             "unchecked": list(self.unchecked),
+            "checked": [msgspec.to_builtins(stretch) for stretch in self.checked],
         }
 
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
+
+import numpy as np
 
 from auditlib.errors import AuditlibError, MissingError, UnavailableError
-from auditlib.formats import layout
+from auditlib.formats import layout, merkle
 from auditlib.formats.times import format_time
 from auditlib.history import History
+from auditlib.reading import MAX_PAGE_BYTES
 
 _UNLISTED_SHOWN = 5  # actions named that no catalogue lists
 
 
 def check_counted_numbers(history: History) -> None:
     """Check 9 from the seals alone: how many numbers of a source are missing, not which."""
-    spans: dict[str, list[tuple[int, int, int]]] = {}
-    for entry in history.seals:
-        for name, source in entry.seal.sources.items():
-            if source.first_seq is not None and source.last_seq is not None:
-                spans.setdefault(name, []).append((source.first_seq, source.last_seq, source.events))
-    for name, parts in sorted(spans.items()):
-        highest, events = max(last for _, last, _ in parts), sum(count for _, _, count in parts)
+    sources, lasts = history.seals.sources, history.seals.spans[:, 1]
+    for name in sorted(sources.names):
+        of = sources.of(name) & (lasts > 0)
+        highest, events = int(lasts[of].max(initial=0)), int(sources.counts[of].sum())
         if events < highest:
             history.add(
                 9,
@@ -35,11 +36,16 @@ def check_counted_numbers(history: History) -> None:
 def check_listed(history: History) -> None:
     """Check 6, from the seals' counts: actions that no catalogue in force lists; they are accepted, and told."""
     unlisted: Counter[str] = Counter()
-    for entry in history.seals:
-        catalog = history.catalog_of(entry.seal)
-        for action, events in (entry.seal.counts.actions or {}).items():
-            if catalog is not None and action not in catalog.actions:
-                unlisted[action] += events
+    seals, actions = history.seals, history.seals.actions
+    changes = seals.changes
+    for (place, trail), (end, _) in pairwise([*changes, (len(seals), "")]):
+        document = history.document_named(trail)
+        catalog = history.catalogs.get(document.catalog) if document else None
+        some = slice(*actions.starts[[place, end]].tolist())
+        totals = np.bincount(actions.entries[some], actions.counts[some], len(actions.names))
+        for action, events in zip(actions.names, totals.tolist(), strict=True):
+            if events and catalog is not None and action not in catalog.actions:
+                unlisted[action] += int(events)
     if unlisted:
         shown = ", ".join(f"{action} ({events:,})" for action, events in unlisted.most_common(_UNLISTED_SHOWN))
         more = f" and {len(unlisted) - _UNLISTED_SHOWN:,} more" if len(unlisted) > _UNLISTED_SHOWN else ""
@@ -95,23 +101,22 @@ def _in_place(key: str) -> bool:
 
 def _check_pages(history: History) -> None:
     """A page is a cache: one that differs from the seals misleads nobody, and is reported."""
-    by_page: dict[int, list[bytes]] = {}
-    for entry in history.seals:
-        by_page.setdefault(entry.seal.sequence // layout.PAGE, []).append(entry.data)
+    pages, leaves = history.seals.numbers // layout.PAGE, history.seals.leaves
     for key in sorted(key for key in history.stored if key.startswith(layout.PAGES)):
         page = layout.number_of("page", key)
         if page is None:
             continue  # reported as what it is
-        expected = b"".join(data + b"\n" for data in by_page.get(page, []))
+        expected = [leaves[place] for place in np.flatnonzero(pages == page)]
         try:
-            found = history.vault.get(key, max(len(expected), 1))
+            found = history.vault.get(key, MAX_PAGE_BYTES)
         except UnavailableError as error:
             if not isinstance(error, MissingError):
                 raise
             found = b""
         except AuditlibError:
             found = b""  # too large, or no plain file
-        if found != expected or not expected:
+        *lines, rest = found.split(b"\n")
+        if rest or not expected or [*map(merkle.leaf_hash, lines)] != expected:
             history.add(
                 4,
                 key,

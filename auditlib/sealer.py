@@ -152,7 +152,6 @@ class Sealer:
         if not 1 <= max_events <= MAX_BATCH_EVENTS:
             raise MalformedError(f"{max_events:,} events a batch is outside 1 to {MAX_BATCH_EVENTS:,}.")
         self._tree = merkle.Frontier()
-        self._seals: list[SealedBytes] = []
         self._waiting: pa.Table = SCHEMA.empty_table()
         self._waiting_rows: dict[tuple[str, str], int] = {}
         self._next_cosigners: tuple[SigningKey, ...] = ()
@@ -161,9 +160,10 @@ class Sealer:
         self._signers = (key.verifier, *self.document.verifiers)  # whose seals and checkpoints are not planted
         self._unfinished = False
         self.catalog = self._catalog_in_force(history)
-        for entry in [*history.seals, *history.beyond]:
-            self._tree.append(merkle.leaf_hash(entry.data))
-            self._seals.append(entry)
+        self._sealed = history.seals  # under the checkpoint that was there
+        self._fresh = list(history.beyond)  # and those after
+        for leaf in [*history.seals.leaves, *(merkle.leaf_hash(entry.data) for entry in history.beyond)]:
+            self._tree.append(leaf)
         self._ids = IdIndex(self._state.ids)
         try:
             self._index_batches()
@@ -334,8 +334,8 @@ class Sealer:
     def _check_own(self, history: History, entry: SealedBytes, number: int) -> None:
         """A seal past the checkpoint is adopted only if it goes on where the chain ends and its batch fits."""
         key, seal = layout.seal_key(number), entry.seal
-        chain = [*history.seals, *history.beyond]
-        previous = seal_hash(chain[number - 1].data) if number else NO_PREVIOUS
+        before, under = history.beyond[: number - len(history.seals)], len(history.seals)
+        previous = seal_hash(before[-1].data) if before else history.seals.hash_of(under - 1) if under else NO_PREVIOUS
         if seal.sequence != number or seal.previous != previous:
             history.add(3, key, "the seal past the checkpoint does not continue the chain.", previous, seal.previous)
             return
@@ -352,7 +352,7 @@ class Sealer:
         last = self._state.last()
         if last is None or (history.checkpoint and len(history.seals) != history.checkpoint.size):
             return  # nothing to compare with; seals that are missing are faults already
-        leaves = [merkle.leaf_hash(entry.data) for entry in [*history.seals, *history.beyond]]
+        leaves = [*history.seals.leaves, *(merkle.leaf_hash(entry.data) for entry in history.beyond)]
         if last.size > len(leaves) or merkle.root(leaves[: last.size]) != last.root:
             history.findings.insert(0, _memory_finding(last, len(leaves)))
 
@@ -364,21 +364,28 @@ class Sealer:
 
     def _write_pages(self, history: History) -> None:
         for page in range(self.size // layout.PAGE):
-            if layout.page_key(page) not in history.stored:
+            if layout.page_key(page) not in history.listing:
                 self._write_page(page)
 
     def _index_batches(self) -> None:
-        hashes = {number: seal_hash(entry.data) for number, entry in enumerate(self._seals)}
         covered = self._ids.covered()
-        if any(hashes.get(number) != seal for number, seal in covered.items()):
+        if any(number >= self.size or self._hash_of(number) != seal for number, seal in covered.items()):
             self._ids.clear()
             covered = {}
-        for number, seal in hashes.items():
+        for number in range(self.size):
             if number not in covered:
-                self._ids.add(number, seal, self._batch_table(number))
+                self._ids.add(number, self._hash_of(number), self._batch_table(number))
+
+    def _entry(self, number: int) -> SealedBytes:
+        under = len(self._sealed)
+        return self._sealed[number] if number < under else self._fresh[number - under]
+
+    def _hash_of(self, number: int) -> str:
+        under = len(self._sealed)
+        return self._sealed.hash_of(number) if number < under else seal_hash(self._fresh[number - under].data)
 
     def _batch_table(self, number: int) -> pa.Table:
-        batch = self._seals[number].seal.batch
+        batch = self._entry(number).seal.batch
         data = self._vault.get(batch.object, MAX_BATCH_BYTES)
         found = hashlib.sha256(data).hexdigest()
         if found != batch.sha256:
@@ -477,7 +484,7 @@ class Sealer:
         fits = partial(fitting_seal, keys=self._signers, sequence=number, previous=seal.previous)
         self._put(layout.seal_key(number), data, fits)  # the commit point
         self._tree.append(merkle.leaf_hash(data))
-        self._seals.append(SealedBytes(seal, data))
+        self._fresh.append(SealedBytes(seal, data))
         cosigners, self._next_cosigners = self._next_cosigners, ()
         self._sign(cosigners)
         self._ids.add(number, seal_hash(data), table)
@@ -491,7 +498,7 @@ class Sealer:
             format=SEAL_FORMAT,
             occurred=encoded.occurred,
             origin=self._key.name,
-            previous=seal_hash(self._seals[-1].data) if self._seals else NO_PREVIOUS,
+            previous=self._hash_of(number - 1) if number else NO_PREVIOUS,
             recorded=encoded.recorded,
             schema=RECORD_SCHEMA,
             sealed_at=format_time(self._now()),
@@ -516,8 +523,8 @@ class Sealer:
             raise MismatchError("another checkpoint was read back than was put.", where=f"{self._vault.url}: {key}")
 
     def _write_page(self, page: int) -> None:
-        entries = self._seals[page * layout.PAGE : (page + 1) * layout.PAGE]
-        data = b"".join(entry.data + b"\n" for entry in entries)
+        numbers = range(page * layout.PAGE, (page + 1) * layout.PAGE)
+        data = b"".join(self._entry(number).data + b"\n" for number in numbers)
         with suppress(ExistsError):  # a cache: where it is not the seals, readers turn to these
             self._vault.put(layout.page_key(page), data, self._lock())
 

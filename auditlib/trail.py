@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from html import escape
 from pathlib import Path
@@ -25,14 +25,16 @@ import pyarrow as pa
 
 from auditlib import export as exports
 from auditlib import verify as verification
+from auditlib.checked import RECHECK_EVENTS
 from auditlib.errors import MalformedError, MismatchError, UnavailableError
-from auditlib.files import VerifiedFiles
+from auditlib.files import Part, VerifiedFiles
 from auditlib.findings import Report, duration
 from auditlib.formats.catalog import Catalog, parse_catalog
 from auditlib.formats.checkpoint import Checkpoint
 from auditlib.formats.columns import SCHEMA
 from auditlib.formats.keys import VerifierKey
 from auditlib.formats.seal import Seal
+from auditlib.formats.times import format_time
 from auditlib.history import History, read_history
 from auditlib.keyfiles import load_verifier_keys
 from auditlib.query import Filter, Moment, Values, Where, build_filter
@@ -101,7 +103,7 @@ class Trail:
         self.history = history
         self.checkpoint: Checkpoint = history.checkpoint
         self.catalog = catalog
-        self.seals: list[Seal] = [entry.seal for entry in history.seals]
+        self.seals: Sequence[Seal] = history.seals.chosen()
         self.files = VerifiedFiles(history.vault, batch_cache(history.vault))
         self._database: duckdb.DuckDBPyConnection | None = None
         self._connecting = threading.Lock()
@@ -114,12 +116,13 @@ class Trail:
     @property
     def recorded(self) -> tuple[str, str]:
         """From the first to the last recorded_at, on the seals' word."""
-        return min(seal.recorded[0] for seal in self.seals), max(seal.recorded[1] for seal in self.seals)
+        recorded = self.history.seals.recorded
+        return format_time(int(recorded[:, 0].min())), format_time(int(recorded[:, 1].max()))
 
     @property
     def count(self) -> int:
         """How many events the seals state."""
-        return sum(seal.batch.events for seal in self.seals)
+        return int(self.history.seals.events.sum())
 
     def verify(
         self,
@@ -127,6 +130,8 @@ class Trail:
         deep: bool = False,
         executor: Executor | None = None,
         progress: Callable[[int, int], None] | None = None,
+        state: Path | None = None,
+        recheck: int = RECHECK_EVENTS,
     ) -> Report:
         """Make all the numbered checks now; see `auditlib.verify`."""
         return verification.verify(
@@ -137,6 +142,8 @@ class Trail:
             now=time.time_ns() // 1000,
             executor=executor,
             progress=progress,
+            state=state,
+            recheck=recheck,
         )
 
     def events(
@@ -178,12 +185,12 @@ class Trail:
 
     def sql(self, statement: str) -> Answer:
         """One SELECT of your own over the view `events`, in a jail: no file, no network, no settings, 60 seconds."""
-        paths = self.files.paths(self.seals)
+        parts = self.files.parts(self.seals, self.seals)
         jail = _connect(memory_limit=SQL_MEMORY, temp_directory="")  # a folder to spill into could be written to
         try:
             _check_select(jail, statement)
-            jail.execute(f"CREATE VIEW events AS SELECT * FROM ({self._source(paths, self.seals)})")
-            jail.execute("SET allowed_paths = " + _literal(paths))
+            jail.execute(f"CREATE VIEW events AS SELECT * FROM ({_source(parts)})")
+            jail.execute("SET allowed_paths = " + _literal([path for part in parts for path in part.paths]))
             jail.execute("SET enable_external_access = false")
             jail.execute("SET lock_configuration = true")
             stop = threading.Timer(SQL_SECONDS, jail.interrupt)
@@ -215,13 +222,13 @@ class Trail:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def scan(self, seals: list[Seal], select: str, condition: str, values: list[Any]) -> duckdb.DuckDBPyRelation:
+    def scan(self, seals: Sequence[Seal], select: str, condition: str, values: list[Any]) -> duckdb.DuckDBPyRelation:
         """Run `SELECT select FROM these batches WHERE condition`, in the order (sequence, row)."""
         return self.run(seals, f"SELECT {select} FROM batches WHERE {condition}", values)
 
-    def run(self, seals: list[Seal], statement: str, values: list[Any]) -> duckdb.DuckDBPyRelation:
+    def run(self, seals: Sequence[Seal], statement: str, values: list[Any]) -> duckdb.DuckDBPyRelation:
         """Run a statement of this library's own (a SELECT, or `, name AS (...) SELECT`) over the table `batches`."""
-        paths = self.files.paths(seals)
+        parts = self.files.parts(seals, self.seals)
         with self._connecting:
             if self._database is None:
                 self._database = _connect()
@@ -229,22 +236,12 @@ class Trail:
                 self._database.execute("SET parquet_metadata_cache = true")
             cursor = self._database.cursor()
         try:
-            relation = cursor.sql(f"WITH batches AS ({self._source(paths, seals)}) {statement}", params=values)
+            relation = cursor.sql(f"WITH batches AS ({_source(parts)}) {statement}", params=values)
         except duckdb.InvalidInputException as error:
             raise MalformedError(str(error).splitlines()[0], where="query") from None
         if relation is None:
             raise MalformedError("the statement gives no rows.", where="query")
         return relation
-
-    def _source(self, paths: list[str], seals: list[Seal]) -> str:
-        if not paths:
-            names = ", ".join(f"NULL::{kind} AS {name}" for name, kind in _DUCKDB_TYPES.items())
-            return f"SELECT {names} WHERE false"
-        numbers = _literal([seal.sequence for seal in seals])
-        return (
-            f"SELECT {numbers}[(file_index + 1)::BIGINT]::BIGINT AS sequence, file_row_number::BIGINT AS row, "
-            f"{_COLUMNS} FROM read_parquet({_literal(paths)}, hive_partitioning = false)"
-        )
 
     def _repr_html_(self) -> str:
         first, last = self.recorded
@@ -265,7 +262,8 @@ class Selection:
     def __init__(self, trail: Trail, chosen: Filter) -> None:
         self.trail = trail
         self.filter = chosen
-        self.seals = [seal for seal in trail.seals if chosen.may_hold(seal)]
+        seals = trail.history.seals
+        self.seals: Sequence[Seal] = seals.chosen(chosen.holding(seals))
 
     def __repr__(self) -> str:
         return f"Selection({self.filter.describe()})"
@@ -307,9 +305,25 @@ class Selection:
         condition, values = self.filter.sql()
         return in_utc(self.trail.scan(self.seals, _COLUMNS, f"{condition} LIMIT {int(rows)}", values).to_arrow_table())
 
-    def export(self, path: str | Path, format: str | None = None) -> int:
-        """Write the events to a new file as csv, jsonl (canonical records), parquet or xlsx; returns their number."""
-        return exports.export(self.batches(), Path(path), format, sheet="events")
+    def export(
+        self,
+        path: str | Path,
+        format: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
+        """Write the events to a new file as csv, jsonl (canonical records), parquet or xlsx; returns their number.
+
+        `progress` is told how many are written, and of how many: they are counted before.
+        """
+        batches = self.batches() if progress is None else self._told(progress)
+        return exports.export(batches, Path(path), format, sheet="events")
+
+    def _told(self, progress: Callable[[int, int], None]) -> Iterator[pa.RecordBatch]:
+        total, done = self.count(), 0
+        for batch in self.batches():
+            yield batch
+            done += batch.num_rows
+            progress(done, total)
 
     def count_by(self, *columns: str) -> pa.Table:
         """How many events by the values of some columns (names of a batch's columns), most first."""
@@ -446,6 +460,36 @@ def _bounded(reader: pa.RecordBatchReader) -> pa.Table:
                 f"the answer is larger than {SQL_RESULT_BYTES // 2**20:,} MiB.", where="sql", remedy="Ask for less."
             )
     return pa.Table.from_batches(batches, reader.schema)
+
+
+def _source(parts: list[Part]) -> str:
+    """A SELECT of sequence, row and the columns of a batch from verified files, in the order (sequence, row)."""
+    if not parts:
+        names = ", ".join(f"NULL::{kind} AS {name}" for name, kind in _DUCKDB_TYPES.items())
+        return f"SELECT {names} WHERE false"
+    return " UNION ALL ".join(map(_source_of, parts))
+
+
+def _source_of(part: Part) -> str:
+    files = f"read_parquet({_literal(part.paths)}, hive_partitioning = false)"
+    if not part.rolled:
+        numbers = _literal(part.sequences)
+        return (
+            f"SELECT {numbers}[(file_index + 1)::BIGINT]::BIGINT AS sequence, file_row_number::BIGINT AS row, "
+            f"{_COLUMNS} FROM {files}"
+        )
+    return f"SELECT sequence, row, {_COLUMNS} FROM {files}{_asked(part)}"
+
+
+def _asked(part: Part) -> str:
+    """A WHERE that leaves of roll-ups the batches that are asked: by a bit for each, because a list takes long."""
+    if not part.sequences:
+        return ""
+    bits = ["0"] * len(part.extent)
+    for sequence in part.sequences:
+        bits[sequence - part.extent.start] = "1"
+    ends = f"sequence BETWEEN {part.sequences[0]} AND {part.sequences[-1]}"  # by which files are passed over
+    return f" WHERE {ends} AND get_bit('{''.join(bits)}'::BIT, (sequence - {part.extent.start})::INTEGER) = 1"
 
 
 def _literal(values: list[Any]) -> str:

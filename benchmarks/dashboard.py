@@ -70,7 +70,7 @@ def _server(lab: Lab) -> Iterator[Row]:
 
         for name, question in QUESTIONS.items():
             asked, events = _listen(trail, lambda question=question: click(question))
-            plain = [(_over(trail, files, seals, statement), values) for seals, statement, values in asked]
+            plain = [(_over(files, seals, statement), values) for seals, statement, values in asked]
 
             def bare(plain: Sequence[tuple[str, list[Any]]] = plain) -> None:
                 for statement, values in plain:
@@ -101,8 +101,13 @@ def _listen(trail: Trail, work: Any) -> tuple[list[_Asked], Any]:
         del trail.run
 
 
-def _over(trail: Trail, files: dict[int, str], seals: list[Seal], statement: str) -> str:
-    return f"WITH batches AS ({trail._source([files[seal.sequence] for seal in seals], seals)}) {statement}"
+def _over(files: dict[int, str], seals: list[Seal], statement: str) -> str:
+    """The statement over plain files, unchecked."""
+    numbers = [seal.sequence for seal in seals]
+    columns = f"{numbers or [0]}[(file_index + 1)::BIGINT]::BIGINT AS sequence, file_row_number::BIGINT AS row, *"
+    paths = [files[number] for number in numbers] or [files[0]]
+    source = f"SELECT {columns} FROM read_parquet({paths}, hive_partitioning = false) WHERE {bool(numbers)}"
+    return f"WITH batches AS ({source}) {statement}"
 
 
 def _browser() -> Iterator[Row]:
@@ -147,7 +152,7 @@ def _among_twenty(lab: Lab) -> Iterator[Row]:
         people = [engagement(f"e{number}", who, **SCOPE) for number, who in enumerate([*PEOPLE, "export@x.example"])]
         served = Dashboard(Path(folder), people, vault=Path(lab.vault), key=key)
         try:
-            pages = [_page(Knocker(served, who)) for who in SESSIONS[: 20 if measure.most_rounds > 1 else 2]]
+            pages = [_page(Knocker(served, who)) for who in SESSIONS[: 20 if measure.most_rounds > 1 else 1]]
             one, alone = _clicks(pages[:1], 0), _clicks(pages, 1)
             exporting = Knocker(served, people[-1].identity)
             page = _page(exporting)

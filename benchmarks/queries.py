@@ -10,7 +10,7 @@ import duckdb
 import auditlib
 from auditlib.trail import Trail
 from benchmarks.data import Lab
-from benchmarks.measure import Row, race, row, seconds
+from benchmarks.measure import Row, race, row
 from benchmarks.verification import CORES, hash_files
 
 _SELECTIVE = "SELECT * FROM {files} WHERE actor_id = 'u_42' AND action = 'data.export'"
@@ -58,9 +58,7 @@ def _cold(lab: Lab, name: str, question: _Question, plain: str, asked: str) -> R
         with duckdb.connect() as raw:
             raw.sql(plain).to_arrow_table()
 
-    bare(), fresh()
-    pairs = [(seconds(fresh), seconds(bare)) for _ in range(9)]
-    ours, limit = min(a for a, _ in pairs), min(b for _, b in pairs)
+    ours, limit = race(fresh, bare, rounds=9)
     note = (
         f"{asked}; a trail opened anew (checks 0 to 4) and every batch hashed and kept; limit: the files hashed on "
         f"{CORES} threads, then DuckDB with a connection of its own. Aim: 1.2"

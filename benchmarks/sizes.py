@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 
 from auditlib.formats.columns import SLICE, record_texts
 from auditlib.sealer import DEFAULT_MAX_EVENTS
+from auditlib.state import SealerState
 from benchmarks.data import Lab
 from benchmarks.measure import Row, row
 
+DIGEST_BYTES = 8  # of an id, auditlib/ids.py
 BATCHES = 4  # the first ones; packing all of them says no more
 
 
@@ -34,3 +36,7 @@ def rows(lab: Lab) -> Iterator[Row]:
         pq.write_table(table, path, compression="zstd")
         parquet = path.stat().st_size / events
     yield row("size beside plain Parquet", ours, parquet, "bytes/event", f"{note}; limit: pyarrow's defaults with zstd")
+    index = SealerState(Path(lab.vault).parent / "state", lab.key).ids
+    size = index.stat().st_size / lab.events
+    note = f"{lab.events:,} events, the SQLite file that finds repeats, beside the sealer; limit: the digests alone"
+    yield row("size of the sealer's index of ids", size, DIGEST_BYTES, "bytes/event", note)

@@ -6,14 +6,18 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 import pyarrow.parquet as pq
 
+from auditlib.formats import merkle
+from auditlib.formats.batch import parse_batch
 from auditlib.formats.columns import ROW_BLIND_BYTES, SLICE, record_texts
 from auditlib.sealer import DEFAULT_MAX_EVENTS
 from auditlib.vault import open_vault
@@ -29,6 +33,8 @@ def rows(lab: Lab) -> Iterator[Row]:
     yield _chain(lab)
     for processes in sorted({1, CORES}):
         yield from _deep(lab, processes)
+    yield from _roots(lab)
+    yield _again(lab)
 
 
 def _chain(lab: Lab) -> Row:
@@ -71,8 +77,58 @@ def _deep(lab: Lab, processes: int) -> Iterator[Row]:
     yield row(f"deep verification rate, {on}", 1 / ours, 1 / limit, "events/s", "the same, as a rate")
 
 
-def _verify(lab: Lab, *, deep: bool, executor: Executor | None = None) -> None:
-    report = verify(open_vault(lab.vault), keys=[lab.key], deep=deep, now=NOW, executor=executor)
+def _roots(lab: Lab) -> Iterator[Row]:
+    """Every leaf and root rebuilt from the columns, against the same hashing of entries that lie ready."""
+    with ProcessPoolExecutor(1, mp_context=get_context("forkserver")) as pool:
+        ours, limit = best(
+            lambda: _taken(lambda: _rebuild(lab.files), 1) / lab.events, lambda: _bare(lab, pool, 1), rounds=3
+        )
+    note = (
+        f"{lab.events:,} events in batches of {DEFAULT_MAX_EVENTS:,} on 1 process: Parquet decoded, records spelled "
+        "out, leaves and nodes hashed; limit: the same hashing of ready entries, a bare loop; processor time. Aim: 2.2"
+    )
+    yield row("leaves and roots of all batches", ours * 1e6, limit * 1e6, "us/event", note)
+
+
+def _rebuild(files: list[Path]) -> None:
+    for path in files:
+        batch = parse_batch(path.read_bytes(), coded=True)
+        assert merkle.root(batch.subtrees()) == merkle.root(batch.nodes)
+
+
+def _again(lab: Lab) -> Row:
+    """Deep verification of a trail that was verified before, against its part of a whole one."""
+    part = lab.events // 10
+    with TemporaryDirectory(prefix="auditlib-bench-") as folder, _own_state(folder):
+        state = Path(folder) / "verified.json"
+        _verify(lab, deep=True, state=state)
+        ours, limit = best(
+            lambda: seconds(lambda: _verify(lab, deep=True, state=state, recheck=part)),
+            lambda: seconds(lambda: _verify(lab, deep=True)) * part / lab.events,
+            rounds=3,
+        )
+    note = (
+        f"verify(deep=True, state=..., recheck={part:,}) where nothing is new: chain, listing, and {part:,} of "
+        f"{lab.events:,} events in whole batches; limit: that part of the time of a whole deep verification"
+    )
+    return row("deep verification again", ours * 1e3, limit * 1e3, "ms", note)
+
+
+@contextmanager
+def _own_state(folder: str) -> Iterator[None]:
+    """The local key of the benchmark, and not the user's."""
+    before = os.environ.get("AUDITLIB_STATE")
+    os.environ["AUDITLIB_STATE"] = folder
+    try:
+        yield
+    finally:
+        del os.environ["AUDITLIB_STATE"]
+        if before is not None:
+            os.environ["AUDITLIB_STATE"] = before
+
+
+def _verify(lab: Lab, *, deep: bool, **options: Any) -> None:
+    report = verify(open_vault(lab.vault), keys=[lab.key], deep=deep, now=NOW, **options)
     assert report.ok, report.errors
 
 

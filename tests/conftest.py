@@ -14,6 +14,8 @@ for _name in ("COLUMNS", "LINES"):  # readline sets them for child processes; a 
 os.environ.pop("PYTHONUNBUFFERED", None)  # output that is lost shows where it is buffered, as at a user's
 os.environ["AUDITLIB_CACHE"] = tempfile.mkdtemp(prefix="auditlib-cache-")  # not the user's own
 atexit.register(shutil.rmtree, os.environ["AUDITLIB_CACHE"], ignore_errors=True)
+os.environ["AUDITLIB_STATE"] = tempfile.mkdtemp(prefix="auditlib-state-")  # nor the user's own key
+atexit.register(shutil.rmtree, os.environ["AUDITLIB_STATE"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items):

@@ -201,6 +201,27 @@ def test_verify_says_what_it_found(run, vault, keys):
     assert told.code == 0 and "not confirmed" in told.out and "no outside anchor" in told.out
 
 
+def test_verify_with_a_state_reads_what_is_new(run, vault, keys, tmp_path):
+    """The file is made, then extended; the report says what was read when; --recheck 0 reads nothing old."""
+    state, key = tmp_path / "verified.json", keys / "own.vkey"
+    first = run("verify", vault, "--key", key, "--deep", "--state", state, "--json")
+    assert first.code == 0 and [s["last"] for s in first.json["checked"]] == [SEALS - 1]
+    again = run("verify", vault, "--key", key, "--deep", "--state", state, "--recheck", "0", "--json")
+    assert again.code == 0 and again.json["checked"] == first.json["checked"]
+    assert any("the outside anchor covers" in text for text in again.json["unchecked"])
+    told = run("verify", vault, "--key", key, "--deep", "--state", state)
+    assert told.code == 0 and "Records read" in told.out
+    before = state.read_bytes()
+    told = run("verify", vault, "--key", key, "--state", state)
+    assert told.code == 0 and "--deep alone" in told.err
+    Tamper(vault).flip("batches/*/000000000000-*", 300)
+    told = run("verify", vault, "--key", key, "--deep", "--state", state)
+    assert told.code == 1 and "check 5" in told.out and state.read_bytes() == before
+    state.write_bytes(before[:-1])
+    told = run("verify", vault, "--key", key, "--deep", "--state", state)
+    assert told.code == 2 and "written by this account" in told.err and told.out == ""
+
+
 def test_verify_of_altered_evidence_is_1(run, vault, keys):
     """The same keys, and the fault by its number; a query does not answer from it."""
     tamper = Tamper(vault)

@@ -288,7 +288,8 @@ def test_a_batch_that_leads_nowhere_is_told_without_its_place(tmp_path: Path) ->
     with auditlib.open(simulated.vault.url, keys=KEY.verifier) as trail:
         view, event_id = scoped(trail, kinds=("grant",)), record(3).event.event_id
         seal = trail.seals[0]
-        trail.seals[0] = msgspec.structs.replace(seal, batch=msgspec.structs.replace(seal.batch, root="0" * 64))
+        altered = msgspec.structs.replace(seal, batch=msgspec.structs.replace(seal.batch, root="0" * 64))
+        trail.seals = [altered, *trail.seals[1:]]
         with pytest.raises(MismatchError, match="does not lead to the checkpoint") as fault:
             view.checked(event_id)
         assert not re.search(r"rows|batches/|\d{2,}", str(fault.value))

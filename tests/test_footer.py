@@ -19,8 +19,9 @@ from parquet_tools import BINARY, FALSE, I16, I32, I64, LIST, STRUCT, TRUE, Fiel
 from test_event import RECEIPT, changed
 
 from auditlib.errors import MalformedError
+from auditlib.formats import footer
 from auditlib.formats.batch import encode_batch, parse_batch
-from auditlib.formats.columns import SCHEMA, table_of
+from auditlib.formats.columns import SCHEMA, SLICE, table_of
 from auditlib.formats.event import Record, parse_event
 from auditlib.formats.footer import MAX_FOOTER_BYTES, check_footer
 
@@ -232,6 +233,41 @@ def test_a_damaged_footer_is_accepted_or_malformed(damage: list[tuple[int, int]]
     except MalformedError:
         return
     assert len(altered) == len(footer)
+
+
+def verdict(data: bytes) -> str:
+    try:
+        check_footer(data)
+    except MalformedError as error:
+        return error.message
+    return ""
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.sampled_from(["byte", *LIES]),
+    st.lists(st.tuples(st.integers(0, len(pt.split(DATA)[1]) - 1), st.integers(0, 255)), max_size=3),
+)
+def test_the_quick_look_at_a_row_group_judges_as_reading_it_does(lie: str, damage: list[tuple[int, int]]) -> None:
+    """Whatever stands in the footer: with the regular expression and without it, the same sentence or none."""
+    body, altered = pt.split(DATA if lie == "byte" else pt.with_footer(DATA, LIES[lie][1]))
+    raw = bytearray(altered)
+    for at, byte in damage:
+        raw[at % len(raw)] = byte
+    data = pt.join(body, bytes(raw))
+    quick = verdict(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(footer, "_USUAL_GROUP", None)
+        assert quick == verdict(data)
+
+
+def test_what_the_library_writes_takes_the_quick_look() -> None:
+    """Every row group of a batch, whatever its rows, with absent values and without."""
+    for rows in (1, 600, 2 * SLICE + 1):
+        table = pa.concat_tables([TABLE] * -(-rows // TABLE.num_rows)).slice(0, rows).combine_chunks()
+        raw = pt.split(encode_batch(table, 0, bytes(32)).data)[1]
+        groups = footer._read(footer._Compact(raw, footer._USUAL_GROUP))[4]
+        assert len(groups) == -(-rows // SLICE) and all(group is footer._USUAL for group in groups)
 
 
 # --- shape and metadata: what parse_batch adds --------------------------------------------------------------

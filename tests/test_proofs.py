@@ -8,19 +8,20 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+import msgspec
 import pytest
 import simulator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from auditlib.errors import AuditlibError
+from auditlib.errors import AuditlibError, MismatchError
 from auditlib.formats import merkle
-from auditlib.formats.batch import parse_batch
+from auditlib.formats.batch import encode_batch, parse_batch
 from auditlib.formats.canonical import canonical
-from auditlib.formats.columns import record_texts, row_blinds
+from auditlib.formats.columns import record_texts, row_blinds, table_of
 from auditlib.formats.seal import seal_bytes
 from auditlib.packet.proofs import check_inclusion, check_seals
-from auditlib.packet.prove import Proof, build_proof
+from auditlib.packet.prove import Proof, build_proof, proof_hashes
 from auditlib.trail import Trail
 from auditlib.trail import open as open_trail
 
@@ -195,3 +196,25 @@ def _texts(trail: Trail, sequence: int) -> list[bytes]:
 def _flip(data: bytes, draw: st.DataObject) -> bytes:
     at = draw.draw(st.integers(0, len(data) - 1))
     return data[:at] + bytes([data[at] ^ 1 << draw.draw(st.integers(0, 7))]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("size", [1, 2, 255, 256, 257, 300, 511, 513, 769])
+def test_the_hashes_of_a_proof_are_those_of_the_tree_with_holes(size: int) -> None:
+    """Block by block in one pass gives what the recursion over all leaves gives."""
+    encoded = encode_batch(table_of(simulator.records(size, 0)), 0, bytes(range(32)))
+    batch = parse_batch(encoded.data)
+    leaves = batch.leaves()
+    some = [[0], [size - 1], sorted({0, size // 2, size - 1}), list(range(size)), list(range(size // 2, size))]
+    for rows in [*some, list(range(0, size, 7))]:
+        assert proof_hashes(batch, rows, encoded.batch.root) == merkle.holes(leaves, rows)
+
+
+def test_stored_subtree_hashes_are_not_believed() -> None:
+    """Those that do not lead to the seal's root are refused, and so are those of other rows than theirs."""
+    encoded = encode_batch(table_of(simulator.records(600, 0)), 0, bytes(range(32)))
+    batch = parse_batch(encoded.data)
+    lied = msgspec.structs.replace(batch, nodes=(batch.nodes[0], bytes(32), batch.nodes[2]))
+    with pytest.raises(MismatchError, match="do not lead to the seal's root"):
+        proof_hashes(lied, [0], encoded.batch.root)
+    with pytest.raises(MismatchError, match="from 256 on is not theirs"):
+        proof_hashes(lied, [0, 300], merkle.root(lied.nodes).hex())

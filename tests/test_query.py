@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import warnings
 from datetime import UTC, date, datetime
@@ -9,13 +10,16 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import canonical_json
 from simulator import CATALOG, KEY, MemoryVault, record
 from simulator import Trail as Simulated
+from strength import LONG
 
+from auditlib import query
 from auditlib.errors import MalformedError
 from auditlib.formats.event import Actor, Event, Receipt, Record, Target
 from auditlib.formats.times import SECOND, format_time, parse_time
@@ -239,7 +243,11 @@ def sealed(batches: list[list[Record]]) -> Trail:
 # --- the promise -------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=20 if LONG else 8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @given(cases())
 def test_every_filter_answers_as_the_reference_does(case):
     """count, df, arrow and batches agree with reading every record, in the order (sequence, row); none is skipped."""
@@ -323,6 +331,46 @@ def test_keys_of_the_context_are_exact():
         assert trail.events(where={"a*": 1}).arrow().column("row").to_pylist() == [5]
 
 
+def written(value: Any, escape: bool, gap: str) -> str:
+    """JSON in a form that no sealer writes: other escapes, other gaps, keys as they come."""
+    if isinstance(value, dict):
+        inner = (f"{written(k, escape, gap)}{gap}:{gap}{written(v, escape, gap)}" for k, v in value.items())
+        return "{" + gap + f"{gap},".join(inner) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(gap + written(item, escape, gap) for item in value) + gap + "]"
+    if isinstance(value, str) and escape:
+        return '"' + "".join(f"\\u{ord(char):04x}" if ord(char) < 2**16 else char for char in value) + '"'
+    return json.dumps(value, ensure_ascii=escape)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(contexts, st.booleans(), st.sampled_from(["", " ", "\n"])), min_size=1, max_size=12),
+    st.sampled_from(["1E2", "1.0", "-0", "1e400", "NaN", "Infinity", "-inf", "123456789012345678901234567890"]),
+    st.sampled_from(KEYS),
+    st.lists(st.sampled_from([v for v in LEAVES if v not in (None, "")] + ["100.0", "nan", "*", "a*"]), min_size=1),
+)
+def test_a_glance_at_the_text_passes_over_no_context(
+    made: list[tuple[dict[str, Any], bool, str]], number: str, key: str, wanted: list[Any]
+) -> None:
+    """However its JSON is written, a context that parsing finds is found with the quick look before it, too."""
+    texts = [written(context, escape, gap) for context, escape, gap in made]
+    texts += [f'{{"{key}":{number}}}', f'{{"{key}":[{number}]}}', f'{{"{key}":{{"k":{number}}}}}']
+    with duckdb.connect() as database:
+        for path in ((key,), (key, "k")):
+            asked = build_filter(None, where={path: wanted})
+            quick, bound = asked.sql()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(query, "_may_match", lambda *_: "TRUE")
+                slow, plain = asked.sql()
+            table = "(SELECT unnest(?::VARCHAR[]) AS context) WHERE json_valid(context) AND"
+            found = [
+                database.execute(f"SELECT context FROM {table} ({condition})", [texts, *values]).fetchall()
+                for condition, values in ((quick, bound), (slow.replace("contains(context, '[')", "TRUE"), plain))
+            ]
+            assert found[0] == found[1]
+
+
 def test_the_order_holds_over_many_row_groups(tmp_path):
     """Parallel scans of several batches come back in (sequence, row)."""
     simulated = Simulated(tmp_path).create()
@@ -345,8 +393,9 @@ def test_batches_that_cannot_answer_are_not_read(tmp_path):
     """Seals choose: a question about one day and one action opens only the batches that may hold it."""
     simulated = Simulated(tmp_path).create().seal(6, size=2)  # every batch: one grant or none, two logins
     opened: list[str] = []
-    get = simulated.vault.get
+    get, copy = simulated.vault.get, simulated.vault.copy
     simulated.vault.get = lambda key, *rest: (opened.append(key), get(key, *rest))[1]
+    simulated.vault.copy = lambda key, *rest: (opened.append(key), copy(key, *rest))[1]
     with Trail(read_history(simulated.vault, [KEY.verifier]), CATALOG) as trail:
         opened.clear()
         last = trail.seals[-1]

@@ -155,16 +155,19 @@ def test_only_the_batches_that_are_asked_for_need_to_be_sound(vault):
 def test_a_file_swapped_between_hashing_and_querying_is_not_read(vault, monkeypatch):
     """Time of check is time of use: the object is read once, and never by name again."""
     reads: list[str] = []
-    get = LocalVault.get
 
-    def get_then_swap(self, key, *rest):
-        data = get(self, key, *rest)
-        if key.startswith("batches/"):
-            reads.append(key)
-            Tamper(vault).write(key, b"swapped the moment it was read")
-        return data
+    def then_swap(read):
+        def read_then_swap(self, key, *rest):
+            data = read(self, key, *rest)
+            if key.startswith("batches/"):
+                reads.append(key)
+                Tamper(vault).write(key, b"swapped the moment it was read")
+            return data
 
-    monkeypatch.setattr(LocalVault, "get", get_then_swap)
+        return read_then_swap
+
+    monkeypatch.setattr(LocalVault, "get", then_swap(LocalVault.get))
+    monkeypatch.setattr(LocalVault, "copy", then_swap(LocalVault.copy))
     with auditlib.open(vault, keys=KEY.verifier) as found:
         assert found.events().count() == SEALS * SIZE
         assert found.events(kind="grant").arrow().num_rows == SEALS * SIZE // 3

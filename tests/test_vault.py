@@ -204,3 +204,25 @@ def test_two_writers_of_one_key_have_one_winner(local):
     assert sum(wins) == 40
     for n in range(40):
         assert set(local.get(f"seals/000000/{n:012}.json")) in ({ord("a")}, {ord("b")})
+
+
+def test_a_copy_into_a_file_is_what_reading_gives(local, tmp_path):
+    """The same bytes, and the same refusals: nothing there, too large, a link, a pipe, a link on the way."""
+    local.put("seals/000000/000000000000.json", b"x" * 100_000)
+    (local.root / "seals/000000/000000000001.json").symlink_to(local.root / "seals/000000/000000000000.json")
+    os.mkfifo(local.root / "seals/000000/000000000002.json")
+    (local.root / "pages").symlink_to(local.root / "seals/000000")
+    with (tmp_path / "copy").open("w+b") as copy:
+        assert local.copy("seals/000000/000000000000.json", 100_000, copy.fileno()) == 100_000
+        copy.seek(0)
+        assert copy.read() == local.get("seals/000000/000000000000.json")
+        for key, limit, error, says in (
+            ("seals/000000/000000000000.json", 99_999, MismatchError, "larger than it may be"),
+            ("seals/000000/000000000001.json", 100_000, MismatchError, "no plain file"),
+            ("seals/000000/000000000002.json", 100_000, MismatchError, "no plain file"),
+            ("seals/000000/000000000003.json", 100_000, MissingError, "no such object"),
+            ("pages/000000000000.json", 100_000, MismatchError, "symbolic link"),
+        ):
+            for read in (lambda: local.get(key, limit), lambda: local.copy(key, limit, copy.fileno())):  # noqa: B023
+                with pytest.raises(error, match=says):
+                    read()

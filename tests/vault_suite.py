@@ -4,7 +4,7 @@ import pytest
 from simulator import snapshot
 
 from auditlib.errors import MalformedError, MismatchError, MissingError
-from auditlib.vault import ExistsError
+from auditlib.vault import ExistsError, folders_of
 
 KEY = "seals/000000/000000000000.json"
 NO_KEYS = ["", "/", "/etc/passwd", "../outside", "seals/../../outside", "seals//a", "a/.", "a\\b", "a b", "ä", "a\nb"]
@@ -62,6 +62,13 @@ class VaultSuite:
             vault.put(key, b"x")
         assert [entry.key for entry in vault.list(prefix)] == [KEY]
         assert list(vault.list("pages/")) == []
+
+    def test_the_folders_below_a_prefix_are_named(self, vault):
+        """Each once, sorted, and no object; what is not there has none."""
+        for key in ("seals/000001/b", "seals/000000/a", "seals/000000/b", "seals/x", "seals-x/000009/a"):
+            vault.put(key, b"x")
+        assert folders_of(vault, "seals/") == ["000000", "000001"]
+        assert folders_of(vault, "pages/") == []
 
     @pytest.mark.parametrize("key", NO_KEYS)
     def test_a_key_that_leaves_the_vault_is_refused(self, vault, key):

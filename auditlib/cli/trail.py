@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from auditlib.vault.s3 import S3Vault
 
 app = typer.Typer()
+BAR_SECONDS = 2  # a question that is answered sooner shows no bar
 PARALLEL_EVENTS = 200_000  # events from which starting processes pays (each takes about half a second)
 
 
@@ -244,6 +245,19 @@ def verify(
     against: Annotated[list[str] | None, typer.Option(help="An older checkpoint, or a packet that holds one.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one a core where it pays.")] = 0,
     expiring: Annotated[int, typer.Option(min=0, help="Name locks that end within this many days (with --deep).")] = 30,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="AUDITLIB_VERIFY_STATE",
+            help="A file that keeps which records were read when, so that the next --deep reads what is new.",
+        ),
+    ] = None,
+    recheck: Annotated[
+        int,
+        typer.Option(
+            min=0, envvar="AUDITLIB_VERIFY_RECHECK", help="Events of old batches read again each time, with --state."
+        ),
+    ] = 1_000_000,
     as_json: JsonOption = False,
 ) -> None:
     """Make every numbered check and report every fault."""
@@ -254,6 +268,8 @@ def verify(
     from auditlib.verify import sentence
     from auditlib.verify import verify as verify_vault
 
+    if state is not None and not deep:
+        say("The state is kept by --deep alone: it was neither read nor written.")
     keys = load_verifier_keys(key)
     store = open_vault(vault)
     anchors = _anchors(against, keys, store) if against else []
@@ -270,6 +286,8 @@ def verify(
             progress=progress,
             lock_progress=progress,
             expiring=expiring * DAY,
+            state=state if deep else None,
+            recheck=recheck,
         )
     if as_json:
         show_json(report.as_json())
@@ -337,7 +355,10 @@ def query(
     from auditlib import display, export
     from auditlib.trail import open as open_trail
 
-    with open_trail(vault, keys=key, at=at) as trail:
+    with (
+        open_trail(vault, keys=key, at=at) as trail,
+        display.progress_bar("reading batches", quiet=as_json, after=BAR_SECONDS) as trail.files.progress,
+    ):
         chosen = trail.events(
             kind=kind,
             action=action,
@@ -355,8 +376,8 @@ def query(
             number = chosen.count()
             print(json.dumps({"count": number}) if as_json else number)
         elif output:
-            with display.progress_bar("writing", quiet=as_json):
-                rows = chosen.export(output, output_format)
+            with display.progress_bar("writing", quiet=as_json, after=BAR_SECONDS) as progress:
+                rows = chosen.export(output, output_format, progress)
             print(
                 json.dumps({"events": rows, "file": str(output)}) if as_json else f"{rows:,} events written to {output}"
             )

@@ -26,6 +26,8 @@ from auditlib.evidence.answer import Answer
 from auditlib.evidence.approver_conduct import ApproverConduct, approver_conduct
 from auditlib.evidence.change_management import change_management
 from auditlib.evidence.denied_access import DeniedAccess, denied_access
+from auditlib.evidence.event_list import EventList
+from auditlib.evidence.events import events
 from auditlib.evidence.pipeline_health import PipelineHealth, pipeline_health
 from auditlib.evidence.privileged_actions import PrivilegedActions, privileged_actions
 from auditlib.evidence.review_performed import review_performed
@@ -43,6 +45,7 @@ __all__ = [
     "Answer",
     "ApproverConduct",
     "DeniedAccess",
+    "EventList",
     "PipelineHealth",
     "PrivilegedActions",
     "RoleGrants",
@@ -55,6 +58,7 @@ __all__ = [
     "attached",
     "change_management",
     "denied_access",
+    "events",
     "open",
     "pipeline_health",
     "privileged_actions",

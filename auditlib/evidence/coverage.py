@@ -39,13 +39,9 @@ def coverage(trail: Trail, since: int | None, until: int | None) -> pd.DataFrame
     ends where the trail does.
     """
     first, last = (parse_time(text) for text in trail.recorded)
-    since = min(first, *(parse_time(seal.occurred[0]) for seal in trail.seals)) if since is None else since
+    since = min(first, trail.history.seals.begins) if since is None else since
     until = last + 1 if until is None else min(until, max(last + 1, since + 1))
-    seals = [
-        seal
-        for seal in trail.seals
-        if any(parse_time(low) < until and parse_time(high) >= since for low, high in (seal.recorded, seal.occurred))
-    ]
+    seals = trail.history.seals.chosen(trail.history.seals.within(since, until))
     values: Any = {"since": since, "until": until}
     frame: pd.DataFrame = in_utc(trail.run(seals, _STATEMENT, values).to_arrow_table()).to_pandas()
     return frame[COLUMNS]

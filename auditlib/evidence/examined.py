@@ -20,7 +20,7 @@ from auditlib.evidence.coverage import alive_sentences, coverage, sources_that_r
 from auditlib.evidence.integrity import Integrity, integrity
 from auditlib.evidence.responses import RESPONSES, Responses, responses_to
 from auditlib.evidence.statement import Statement, state
-from auditlib.formats.times import parse_time, to_datetime
+from auditlib.formats.times import format_time, parse_time, to_datetime
 from auditlib.pipeline import SILENCE
 from auditlib.population import COLUMNS, draw
 from auditlib.query import Filter
@@ -239,7 +239,7 @@ class Examined:
 
     def _reach(self) -> list[str]:
         """Where the trail does not reach over the whole period."""
-        first, last = min(seal.occurred[0] for seal in self.trail.seals), self.trail.recorded[1]
+        first, last = format_time(self.trail.history.seals.begins), self.trail.recorded[1]
         told = []
         if self.period.since is not None and parse_time(first) > self.period.since:
             told.append(f"The trail begins at {first}, after the period does: what came before is not in it.")

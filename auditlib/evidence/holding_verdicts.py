@@ -81,7 +81,7 @@ class Reach(msgspec.Struct, frozen=True):
 
 def reach_of(trail: Trail, since: int, until: int) -> Reach:
     """The reach of a trail over some days."""
-    begins = min(parse_time(seal.occurred[0]) for seal in trail.seals)
+    begins = trail.history.seals.begins
     return Reach(max(0, since), until, begins, parse_time(trail.recorded[1]))
 
 

@@ -128,14 +128,14 @@ _SIGNS = {"silence": "v", "clock_ahead": "D", "late_arrival": "o", "lost_numbers
 _ROLES = {"silence": ("before", "after"), "lost_numbers": ("before", "after")}  # else: the first and the last of them
 
 
-def events_per_day(trail: Trail, seals: list[Seal], since: int, until: int) -> pd.DataFrame:
+def events_per_day(trail: Trail, seals: Sequence[Seal], since: int, until: int) -> pd.DataFrame:
     """How many records of each source name were recorded on each day (UTC) of the period: source, day, events."""
     found = _ask(trail, seals, _DAYS, {"since": since, "until": until})
     return pd.DataFrame(found, columns=["source", "day", "events"])
 
 
 def observe(
-    trail: Trail, seals: list[Seal], unread: Sequence[Seal], since: int, until: int
+    trail: Trail, seals: Sequence[Seal], unread: Sequence[Seal], since: int, until: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(a row a case, columns COLUMNS; the records that show it, columns RECORDS), by when it was recorded.
 
@@ -187,7 +187,7 @@ def days_picture(days: pd.DataFrame, cases: pd.DataFrame, since: datetime, until
     return strips(lanes, marks, span=(since, until), title=title, days=width)
 
 
-def _ask(trail: Trail, seals: list[Seal], statement: str, values: Any) -> list[dict[str, Any]]:
+def _ask(trail: Trail, seals: Sequence[Seal], statement: str, values: Any) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = in_utc(trail.run(seals, statement, values).to_arrow_table()).to_pylist()
     return found
 
@@ -218,7 +218,7 @@ def _places(case: dict[str, Any]) -> dict[str, Place]:
     return {early: first, late: last}
 
 
-def _facts(trail: Trail, seals: list[Seal], places: set[Place]) -> dict[Place, dict[str, Any]]:
+def _facts(trail: Trail, seals: Sequence[Seal], places: set[Place]) -> dict[Place, dict[str, Any]]:
     values = {"sequences": [sequence for sequence, _ in sorted(places)], "rows": [row for _, row in sorted(places)]}
     wanted = {sequence for sequence, _ in places}
     found = _ask(trail, [seal for seal in seals if seal.sequence in wanted], _RECORDS, values) if places else []

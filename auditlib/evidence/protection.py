@@ -6,6 +6,7 @@ Remaining time is counted from the evidence date, the last `sealed_at`, never fr
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import isnan
 
@@ -129,7 +130,7 @@ def lock_sentences(vault: AsOf, retention: Retention | None, frame: pd.DataFrame
     return told
 
 
-def probe_frame(trail: Trail, seals: list[Seal], period: Period) -> pd.DataFrame:
+def probe_frame(trail: Trail, seals: Sequence[Seal], period: Period) -> pd.DataFrame:
     """Every probe event of the period, columns PROBED; `seals` are those whose batches can be read."""
     chosen = msgspec.structs.replace(build_filter(None, action=PROBE), since=period.since, until=period.until)
     condition, values = chosen.sql()

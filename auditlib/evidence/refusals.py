@@ -9,6 +9,7 @@ There may be hundreds of thousands: what is kept of each is its place and its tw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -53,11 +54,11 @@ class Refusals:
         self.logins = trail.catalog.kinds.get("login", ()) if trail.catalog else ()
 
     @cached_property
-    def seals(self) -> list[Seal]:
+    def seals(self) -> Sequence[Seal]:
         """The batches that can hold one, on their seals' word."""
         return self.seals_of(self.period)
 
-    def seals_of(self, period: Period) -> list[Seal]:
+    def seals_of(self, period: Period) -> Sequence[Seal]:
         """The same for another period."""
         asked = Filter(outcomes=("denied", "failure"), since=period.since, until=period.until)
         return Selection(self.trail, asked).seals

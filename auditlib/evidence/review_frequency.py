@@ -29,7 +29,7 @@ def missing_reviews(reviews: Sequence[Review], trail: Trail, period: Period, mon
     """
     if months is None:
         return
-    first, last = min(parse_time(seal.occurred[0]) for seal in trail.seals), parse_time(trail.recorded[1])
+    first, last = trail.history.seals.begins, parse_time(trail.recorded[1])
     since = first if period.since is None else period.since
     until = last if period.until is None else min(period.until, last)
     spans = [(a, b) for a, b in _spans(since, until, months, zone_of(period.tz)) if b > first]

@@ -159,9 +159,7 @@ def _months(trail: Trail, period: Period) -> Iterator[Month]:
     """The months of the period in its time zone, the first and the last cut to it."""
     zone = zone_of(period.tz)
     first, last = (parse_time(text) for text in trail.recorded)
-    since = (
-        min(first, *(parse_time(seal.occurred[0]) for seal in trail.seals)) if period.since is None else period.since
-    )
+    since = min(first, trail.history.seals.begins) if period.since is None else period.since
     until = max(last, since) + 1 if period.until is None else period.until
     local = to_datetime(since).astimezone(zone)
     year, month = local.year, local.month
@@ -178,14 +176,9 @@ def _recorded(trail: Trail, months: list[Month], names: list[str]) -> Recorded:
     """What these sources recorded, month by month, from the batches whose seals say that they could hold it."""
     found: Recorded = defaultdict(lambda: _Heard([], set()))
     for month, since, until in months:
-        seals = [
-            seal
-            for seal in trail.seals
-            if any(
-                parse_time(low) < until and parse_time(high) >= since for low, high in (seal.recorded, seal.occurred)
-            )
-            and any(source_name(source) in names for source in seal.sources)
-        ]
+        every = trail.history.seals
+        there = every.sources.having(lambda source: source_name(source) in names)
+        seals = every.chosen(every.within(since, until) & there)
         values: Any = {"since": since, "until": until, "names": names}
         for name, action, first, last in trail.run(seals, _DAYS, values).fetchall():
             heard = found[name, month]
@@ -195,7 +188,7 @@ def _recorded(trail: Trail, months: list[Month], names: list[str]) -> Recorded:
 
 
 def _rows(trail: Trail, system: System, months: list[Month], recorded: Recorded) -> Iterator[dict[str, Any]]:
-    known = {source_name(source) for seal in trail.seals for source in seal.sources}
+    known = set(map(source_name, trail.history.seals.sources.names))
     actions = trail.catalog.actions if trail.catalog else {}
     seen = {
         actions[action].kind

@@ -8,6 +8,7 @@ Facts from the seals up to the checkpoint and from the batches that were read; n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +19,8 @@ from auditlib.findings import duration
 from auditlib.formats.seal import Seal
 from auditlib.formats.times import DAY, format_time, parse_time
 from auditlib.pipeline import LATE, OWN, REFUSING
+from auditlib.query import Filter
+from auditlib.seals import Seals
 from auditlib.trail import Trail, in_utc
 
 REFUSED_COLUMNS = [
@@ -62,13 +65,10 @@ def state(
     `items` has at least event_id, occurred_at, recorded_at, sequence and row.
     """
     first, last = (parse_time(text) for text in trail.recorded)
-    since = (
-        min([first, *(parse_time(seal.occurred[0]) for seal in trail.seals)]) if period.since is None else period.since
-    )
+    since = min(first, trail.history.seals.begins) if period.since is None else period.since
     until = max(last + 1, since + 1) if period.until is None else period.until
-    seals = [
-        seal for seal in trail.seals if parse_time(seal.recorded[1]) >= since and parse_time(seal.recorded[0]) < until
-    ]
+    every = trail.history.seals
+    seals = every.chosen(every.recorded_within(since, until))
     refused = _refused(trail, actions, since, until)
     late = _late(items)
     longest = (late["recorded_at"] - late["occurred_at"]).max() if len(late) else None
@@ -100,7 +100,7 @@ def state(
         "rows": {
             "events": events,
             "items": len(items),
-            "read": _read(seals=trail.seals, actions=actions, period=period),
+            "read": _read(seals=trail.history.seals, actions=actions, period=period),
         },
         "sources": _continuity(seals),
     }
@@ -108,12 +108,9 @@ def state(
 
 
 def _refused(trail: Trail, actions: tuple[str, ...], since: int, until: int) -> pd.DataFrame:
-    holding = [
-        seal
-        for seal in trail.seals
-        if parse_time(seal.recorded[1]) >= since
-        and (seal.counts.actions is None or not seal.counts.actions.keys().isdisjoint(REFUSING))
-    ]
+    every = trail.history.seals
+    refusing = every.actions.having(REFUSING.__contains__) | every.uncounted
+    holding = every.chosen((every.recorded[:, 1] >= since) & refusing)
     if not holding:
         return pd.DataFrame(columns=REFUSED_COLUMNS)
     values: Any = {"actions": list(actions), "since": since, "until": until}
@@ -127,19 +124,13 @@ def _late(items: pd.DataFrame) -> pd.DataFrame:
     return items[(items["recorded_at"] - items["occurred_at"]).dt.total_seconds() * 1_000_000 > LATE]
 
 
-def _read(seals: list[Seal], actions: tuple[str, ...], period: Period) -> int:
+def _read(seals: Seals, actions: tuple[str, ...], period: Period) -> int:
     """Events in the batches that were read, by their seals."""
-    wanted = set(actions)
-    return sum(
-        seal.batch.events
-        for seal in seals
-        if (period.since is None or parse_time(seal.occurred[1]) >= period.since)
-        and (period.until is None or parse_time(seal.occurred[0]) < period.until)
-        and (seal.counts.actions is None or not seal.counts.actions.keys().isdisjoint(wanted))
-    )
+    asked = Filter(actions=actions, since=period.since, until=period.until)
+    return int(seals.events[asked.holding(seals)].sum())
 
 
-def _continuity(seals: list[Seal]) -> list[dict[str, Any]]:
+def _continuity(seals: Sequence[Seal]) -> list[dict[str, Any]]:
     """Each source instance of the period: its numbers, and how many of them are missing, by the seals' statements."""
     found: dict[str, tuple[int, int | None, int | None]] = {}
     for seal in seals:

@@ -24,6 +24,8 @@ from auditlib.errors import MalformedError, MismatchError
 from auditlib.formats import layout, merkle
 from auditlib.formats.columns import (
     BLIND_BYTES,
+    CODED,
+    PREPARED,
     ROW_BLIND_BYTES,
     SCHEMA,
     SLICE,
@@ -51,6 +53,9 @@ _ENCODINGS = {
     "recorded_at": "DELTA_BINARY_PACKED",
     "source_seq": "DELTA_BINARY_PACKED",
 }
+_CODED_SCHEMA = pa.schema(
+    [field.with_type(pa.dictionary(pa.int32(), field.type)) if field.name in CODED else field for field in SCHEMA]
+)
 
 
 class EncodedBatch(msgspec.Struct, frozen=True):
@@ -150,17 +155,18 @@ def encode_batch(table: pa.Table, sequence: int, blind: bytes) -> EncodedBatch:
     )
 
 
-def parse_batch(data: bytes | memoryview, *, columns: list[str] | None = None) -> ParsedBatch:
+def parse_batch(data: bytes | memoryview, *, columns: list[str] | None = None, coded: bool = False) -> ParsedBatch:
     """A batch file's bytes -> ParsedBatch (of all columns, or of some). Nothing it says is believed yet.
 
+    `coded` leaves the columns of few values as dictionaries, each value once, for who judges all rows.
     Raises MalformedError unless it is exactly the Parquet of DESIGN 4.3: columns, metadata, row groups, no statistics.
     """
     check_footer(data)
     try:
-        file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)))
-        _check_shape(file)
+        file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)), read_dictionary=CODED if coded else None)
+        _check_shape(file, _CODED_SCHEMA if coded else SCHEMA)
         blind, nodes = _metadata(file)
-        table = file.read(columns=columns, use_threads=False)
+        table = file.read(columns=columns, use_threads=False).unify_dictionaries()
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise MalformedError(f"the Parquet file cannot be read: {reason}.") from None
@@ -170,12 +176,11 @@ def parse_batch(data: bytes | memoryview, *, columns: list[str] | None = None) -
 
 
 def _subtrees(table: pa.Table, blind: bytes) -> list[bytes]:
-    """A slice at a time, while its leaves are still in the processor's cache."""
     blinds = row_blinds(blind, table.num_rows)
     nodes: list[bytes] = []
-    for start in range(0, table.num_rows, SLICE):
-        mine = blinds[start * ROW_BLIND_BYTES : (start + SLICE) * ROW_BLIND_BYTES]
-        nodes += merkle.aligned_roots(leaf_hashes(table.slice(start, SLICE), mine), NODE_LEAVES)
+    for start in range(0, table.num_rows, PREPARED):
+        mine = blinds[start * ROW_BLIND_BYTES : (start + PREPARED) * ROW_BLIND_BYTES]
+        nodes += merkle.aligned_roots(leaf_hashes(table.slice(start, PREPARED), mine), NODE_LEAVES)
     return nodes
 
 
@@ -187,16 +192,20 @@ def counts_of(table: pa.Table) -> Counts:
 
 def sources_of(table: pa.Table) -> dict[str, Source]:
     """Events and least and greatest sequence number by source."""
-    grouped = (
-        pa.table({"source": table.column("source").cast(pa.binary()), "source_seq": table.column("source_seq")})
-        .group_by("source")
-        .aggregate([([], "count_all"), ("source_seq", "min"), ("source_seq", "max")])
-    )
-    rows = zip(
-        *(grouped.column(name).to_pylist() for name in ("source", "count_all", "source_seq_min", "source_seq_max")),
-        strict=True,
-    )
-    return {_text(name): Source(events, first, last) for name, events, first, last in sorted(rows)}
+    coded = _binary(table.column("source")).combine_chunks().dictionary_encode()
+    codes, names = np.asarray(coded.indices), coded.dictionary.to_pylist()
+    numbers = table.column("source_seq")
+    numbered = np.asarray(numbers.is_valid())
+    held, whose = np.asarray(numbers.fill_null(0))[numbered], codes[numbered]
+    events = np.bincount(codes, minlength=len(names)).tolist()
+    least = np.full(len(names), np.iinfo(np.int64).max)
+    greatest = np.full(len(names), np.iinfo(np.int64).min)
+    np.minimum.at(least, whose, held)
+    np.maximum.at(greatest, whose, held)
+    some = np.bincount(whose, minlength=len(names)).tolist()
+    spans = [(a, b) if n else (None, None) for a, b, n in zip(least.tolist(), greatest.tolist(), some, strict=True)]
+    rows = sorted(zip(names, events, spans, strict=True), key=lambda row: row[0])
+    return {_text(name): Source(count, *span) for name, count, span in rows if count}
 
 
 def time_range(table: pa.Table, column: str) -> tuple[str, str]:
@@ -216,16 +225,23 @@ def _least(table: pa.Table, column: str) -> int:
 
 def _counted(column: pa.ChunkedArray) -> dict[str, int]:
     found: Counter[str] = Counter()
-    for pair in pc.value_counts(column.cast(pa.binary())).to_pylist():
+    for pair in pc.value_counts(_binary(column)).to_pylist():
         found[_text(pair["values"])] += pair["counts"]
     return dict(sorted(found.items()))
 
 
-def _check_shape(file: pq.ParquetFile) -> None:
+def _binary(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values as bytes, UTF-8 or not; a dictionary stays one."""
+    if pa.types.is_dictionary(column.type):
+        return column.cast(pa.dictionary(pa.int32(), pa.binary()))
+    return column.cast(pa.binary())
+
+
+def _check_shape(file: pq.ParquetFile, schema: pa.Schema) -> None:
     metadata = file.metadata
     if not 1 <= metadata.num_rows <= MAX_BATCH_EVENTS:
         raise MalformedError(f"{metadata.num_rows:,} rows is outside 1 to {MAX_BATCH_EVENTS:,}.")
-    if not file.schema_arrow.equals(SCHEMA, check_metadata=False):
+    if not file.schema_arrow.equals(schema, check_metadata=False):
         raise MalformedError(
             f"the columns are not those of a batch: {', '.join(map(str, file.schema_arrow))}.",
             remedy="See docs/format.md.",

@@ -6,13 +6,20 @@ Column statistics, bloom filters and page indexes let an engine skip rows on the
 sends it to another file; lying ones hide rows. Readers differ in which of them they look at (pyarrow passes over
 statistics of writers it holds for buggy, DuckDB does not), so the question is not put to one: any field of the
 footer that is not known to be harmless is a fault.
+
+Row groups as the library itself writes them are recognised by one regular expression, a tenth of the time that reading
+them field by field takes; whatever it does not match is read, and judged, field by field.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import pyarrow as pa
+
 from auditlib.errors import MalformedError
+from auditlib.formats.columns import SCHEMA
 
 MAGIC = b"PAR1"
 MAX_FOOTER_BYTES = 1024 * 1024  # bytes; 128 row groups of 13 columns and 4,096 nodes take some 400 kB
@@ -59,27 +66,41 @@ def check_footer(data: bytes | memoryview) -> None:
     size = int.from_bytes(view[-8:-4], "little")
     if not 0 < size <= min(MAX_FOOTER_BYTES, len(view) - 12):
         raise MalformedError(f"the Parquet footer claims {size:,} bytes.")
-    reader = _Compact(bytes(view[-8 - size : -8]))
-    try:
-        footer = reader.struct(0)
-    except (IndexError, RecursionError):
-        raise MalformedError("the Parquet footer is cut short or damaged.") from None
-    if reader.at != size:
-        raise MalformedError("the Parquet footer has bytes left over.")
+    raw = bytes(view[-8 - size : -8])
+    footer = _read(_Compact(raw, _USUAL_GROUP))
+    if _kinds(footer) != _USUAL_KINDS:  # the expression holds a batch's names and types
+        footer = _read(_Compact(raw))
     _only("file", footer, set(_FILE) | _FILE_IGNORED)
     names = [_struct(pair).get(1) for pair in _list(footer.get(5))]
     if not all(isinstance(name, bytes) for name in names) or len(set(names)) < len(names):
         raise MalformedError("a key of the file metadata is no text or stands twice; readers would differ.")
-    elements = [_struct(element) for element in _list(footer.get(2))[1:]]
+    kinds = _kinds(footer)
     for group in _list(footer.get(4)):
+        if group is _USUAL:
+            continue
         _only("row group", group, _ROW_GROUP)
         for chunk in _list(group.get(1)):
             _only("chunk", chunk, _CHUNK)
             _only("column", chunk.get(3), _COLUMN)
         # Some engines go by the schema and the group's rows, some by type, name and values that the chunk gives itself.
-        expected = [(element.get(1), [element.get(4)], group.get(3)) for element in elements]
+        expected = [(kind, [name], group.get(3)) for name, kind in kinds]
         if [(chunk[3].get(1), chunk[3].get(3), chunk[3].get(5)) for chunk in group[1]] != expected:
             raise MalformedError("the column chunks are not those of the schema: other order, type, name or row count.")
+
+
+def _read(reader: _Compact) -> dict[int, Any]:
+    try:
+        footer = reader.struct(0)
+    except (IndexError, RecursionError):
+        raise MalformedError("the Parquet footer is cut short or damaged.") from None
+    if reader.at != len(reader.data):
+        raise MalformedError("the Parquet footer has bytes left over.")
+    return footer
+
+
+def _kinds(footer: dict[int, Any]) -> list[tuple[Any, Any]]:
+    """Each column's name and physical type, as the schema states them."""
+    return [(fields.get(4), fields.get(1)) for fields in map(_struct, _list(footer.get(2))[1:])]
 
 
 def _only(what: str, fields: Any, allowed: set[int]) -> None:
@@ -102,11 +123,46 @@ def _list(value: Any) -> list[Any]:
     return value
 
 
-class _Compact:
-    """Thrift compact protocol (apache/thrift doc/specs/thrift-compact-protocol.md), values by field number."""
+def _usual_group() -> re.Pattern[bytes]:
+    """A row group as pyarrow writes it for a batch: of every chunk only allowed fields, its own type and name, and one
+    number of values, the group's. No token is the beginning of another, so that a match is the one way to read it."""
+    number = rb"[\x80-\xff]{0,8}[\x00-\x7f]"
+    counted = [rb"(?:%b){%d}" % (number, count) for count in range(6)]
+    encodings = rb"(?:%b)" % b"|".join(bytes([count << 4 | 5]) + counted[count] for count in range(1, 6))
+    stat = rb"\x15%b\x15%b\x15%b\x00" % (number, number, number)
+    stats = rb"(?:%b)" % b"|".join(re.escape(bytes([count << 4 | 12])) + (stat * count) for count in range(1, 4))
+    sizes = rb"(?:%b)" % b"|".join(bytes([count << 4 | 6]) + counted[count] for count in range(4))
+    memory = rb"(?:\x3c(?:\x16%b\x19|\x29)%b\x19%b\x00)?" % (number, sizes, sizes)  # field 16
+    places = rb"(?:\x26%b\x26%b\x29|\x26%b\x49)" % (number, number, number)  # fields 9 and perhaps 11, then 13
+    chunks = []
+    for place, (name, kind) in enumerate(_USUAL_KINDS):
+        rows = rb"(?P=rows)" if place else rb"(?P<rows>%b)" % number
+        named = re.escape(bytes([len(name)]) + name)
+        chunks.append(
+            rb"\x26%b\x1c\x15%b\x19%b\x19\x18%b\x15%b\x16%b\x16%b\x16%b%b%b%b\x00\x00"
+            % (number, bytes([kind * 2]), encodings, named, number, rows, number, number, places, stats, memory)
+        )
+    head = re.escape(b"\x19" + bytes([len(chunks) << 4 | 12]))
+    tail = rb"\x16%b\x16(?P=rows)\x26%b\x16%b(?:\x14%b)?\x00" % (number, number, number, number)
+    return re.compile(head + b"".join(chunks) + tail, re.DOTALL)
 
-    def __init__(self, data: bytes) -> None:
+
+_USUAL_KINDS = [
+    (field.name.encode(), 6 if pa.types.is_string(field.type) else 2) for field in SCHEMA
+]  # BYTE_ARRAY, INT64
+_USUAL_GROUP = _usual_group()
+_USUAL = object()  # stands for a row group that matched
+
+
+class _Compact:
+    """Thrift compact protocol (apache/thrift doc/specs/thrift-compact-protocol.md), values by field number.
+
+    A struct in a list of the outermost struct that matches `usual` is passed over, and _USUAL stands for it.
+    """
+
+    def __init__(self, data: bytes, usual: re.Pattern[bytes] | None = None) -> None:
         self.data = data
+        self.usual = usual
         self.at = 0
 
     def struct(self, depth: int) -> dict[int, Any]:
@@ -140,12 +196,19 @@ class _Compact:
             if size > len(self.data):
                 raise IndexError(size)
             return [
-                self.struct(depth + 1) if head & 0x0F == 12 else self._value(head & 0x0F, depth + 1)
+                self._element(depth + 1) if head & 0x0F == 12 else self._value(head & 0x0F, depth + 1)
                 for _ in range(size)
             ]
         if kind == 12:
             return self.struct(depth + 1)
         raise MalformedError(f"the Parquet footer holds an unknown type {kind}.")
+
+    def _element(self, depth: int) -> Any:
+        found = self.usual.match(self.data, self.at) if self.usual and depth == 1 else None
+        if found is None:
+            return self.struct(depth)
+        self.at = found.end()
+        return _USUAL
 
     def _byte(self) -> int:
         self.at += 1

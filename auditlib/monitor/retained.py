@@ -9,13 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from auditlib.announce import announced
 from auditlib.findings import duration, moment
 from auditlib.formats import layout
 from auditlib.formats.document import Document
+from auditlib.formats.page import Numbers
 from auditlib.formats.seal import Seal
-from auditlib.formats.times import DAY, parse_time
+from auditlib.formats.times import DAY, LATEST, parse_time
 from auditlib.history import History
 from auditlib.locks import Locking
 from auditlib.monitor.report import Alarm
@@ -46,30 +48,38 @@ def promised_until(seal: Seal, document: Document) -> int:
 
 def kept_until(history: History) -> Kept:
     """The first end of a retention among what is still there."""
-    there = [entry.seal for entry in history.seals if entry.seal.batch.object in history.stored]
-    document = history.document
-    if not there or document is None:
+    document, vault, locking = history.document, history.vault, isinstance(history.vault, Locking)
+    if document is None:
         return Kept("", None, 0)
-    vault = history.vault
-    if isinstance(vault, Locking):
-        return _stated(history, vault, there[0])
-    extended = announced(history).extended
-    ends = []
-    for seal in there:
-        sealed_under = history.document_of(seal)
-        if sealed_under:
-            later = [until for sequence, until in extended if sequence > seal.sequence]
-            ends.append((max([promised_until(seal, sealed_under), *later]), seal.batch.object))
-    least = min(ends, default=(None, ""))
-    return Kept(least[1], least[0], document.retention.days * DAY)
+    ends = _ends(history)
+    order = range(len(ends)) if locking else np.argsort(ends, kind="stable").tolist()
+    for place in order:
+        seal = history.seals[place].seal
+        if seal.batch.object in history.listing:
+            if locking:
+                return _stated(history, vault, seal)
+            return Kept(seal.batch.object, int(ends[place]), document.retention.days * DAY)
+    return Kept("", None, 0)
+
+
+def _ends(history: History) -> Numbers:
+    """When the retention of each batch ends, by what the trail promises; as late as can be where nothing is known."""
+    seals, ends = history.seals, history.seals.sealed_at.copy()
+    for place, trail in seals.changes:
+        under = history.document_named(trail)
+        ends[place:] = seals.sealed_at[place:] + under.retention.days * DAY if under else LATEST
+    for sequence, until in announced(history).extended:
+        earlier = seals.numbers < sequence
+        ends[earlier] = np.maximum(ends[earlier], until)
+    return ends
 
 
 def _stated(history: History, vault: Any, oldest: Seal) -> Kept:
     keys = [oldest.batch.object, layout.seal_key(0), layout.checkpoint_key(1)]
-    keys += [key for key in history.stored if key.startswith(("trail/", layout.CATALOGS))]
+    keys += [key for folder in (layout.TRAIL, layout.CATALOGS) for key in history.listing.keys(folder)]
     ends: list[tuple[int, str]] = []
     unlocked = []
-    for key in sorted(set(keys) & history.stored.keys()):
+    for key in sorted(key for key in set(keys) if key in history.listing):
         lock = vault.lock_of(key, history.version_of(key))
         if lock is None or not lock.mode:
             unlocked.append(key)

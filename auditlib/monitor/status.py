@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from itertools import islice
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -71,11 +72,13 @@ class _Watch:
         self._history, self._settings, self._since, self._now = history, settings, since, now
         self._horizon = min(since, now - settings.longest)
         self.hearing = Hearing(settings, since, self._horizon)
-        seals = [entry.seal for entry in history.seals]
-        reached = (parse_time(seal.recorded[1]) >= self._horizon for seal in seals)
-        begun = next((number for number, there in enumerate(reached) if there), len(seals))
-        self._older, self._read = seals[:begun], seals[begun:]
-        self._known = {source_name(name) for seal in self._older for name in seal.sources}
+        seals, every = history.seals, history.seals.chosen()
+        reached = np.flatnonzero(seals.recorded[:, 1] >= self._horizon)
+        begun = int(reached[0]) if len(reached) else len(seals)
+        self._older, self._read = every[:begun], every[begun:]
+        self._begun = int(seals.sources.starts[begun])  # where the sources of the batches that are read begin
+        names = seals.sources.names
+        self._known = {source_name(names[code]) for code in np.unique(seals.sources.entries[: self._begun])}
         self._faults: list[Alarm] = []
         self._heartbeat: tuple[int, str] | None = None
         self._sealers_heartbeat: int | None = None
@@ -137,7 +140,8 @@ class _Watch:
 
     def _sealed_since(self, time: int) -> set[Key]:
         """The records sealed that were recorded from `time` on."""
-        seals = [entry.seal for entry in self._history.seals if parse_time(entry.seal.recorded[1]) >= time]
+        every = self._history.seals
+        seals = every.chosen(every.recorded[:, 1] >= time)
         found: set[Key] = set()
         for _, table in self._tables(seals):
             if table is not None:
@@ -147,7 +151,7 @@ class _Watch:
                 found.update(zip(*named, times, strict=True))
         return found
 
-    def _tables(self, seals: list[Seal]) -> Iterator[tuple[Seal, pa.Table | None]]:
+    def _tables(self, seals: Sequence[Seal]) -> Iterator[tuple[Seal, pa.Table | None]]:
         """The columns that are looked at; None for a batch that is gone or is not what its seal states."""
         with ThreadPoolExecutor(_READERS) as pool:
             pending = iter(seals)
@@ -172,7 +176,7 @@ class _Watch:
     def _fault(self, seal: Seal, error: AuditlibError) -> None:
         document = self._history.document_of(seal)
         ended = document and promised_until(seal, document) < self._now
-        if not (ended and seal.batch.object not in self._history.stored):
+        if not (ended and seal.batch.object not in self._history.listing):
             self._faults.append(Alarm("fault", seal.batch.object, f"check 5: {error.message}"))
 
     # --- what was found ----------------------------------------------------------------------------------------------
@@ -180,8 +184,8 @@ class _Watch:
     def status(self, waits: Waiting | None, clocks: list[Clock]) -> Status:
         """All of it, held against the thresholds."""
         history = self._history
-        sealed = [parse_time(entry.seal.sealed_at) for entry in [*history.seals, *history.beyond]]
-        under = [parse_time(entry.seal.sealed_at) for entry in history.seals]
+        under = history.seals.sealed_at.tolist()[-1:]
+        sealed = [*under, *(parse_time(entry.seal.sealed_at) for entry in history.beyond)]
         kept = kept_until(history)
         heartbeat_at, heartbeat_source = self._heartbeat or (None, "")
         found = Status(
@@ -189,7 +193,7 @@ class _Watch:
             origin=history.origin,
             at=self._now,
             since=self._since,
-            events=sum(entry.seal.batch.events for entry in history.seals),
+            events=int(history.seals.events.sum()),
             seals=len(history.seals),
             sealed_at=sealed[-1] if sealed else None,
             checkpoint_size=history.checkpoint.size if history.checkpoint else None,
@@ -236,8 +240,9 @@ class _Watch:
 
     def _greatest(self, instance: str) -> int:
         """The greatest number of an instance in the seals before those that were read."""
-        seen = (seal.sources[instance].last_seq or 0 for seal in self._older if instance in seal.sources)
-        return max(seen, default=0)
+        seals = self._history.seals
+        seen = seals.spans[: self._begun, 1][seals.sources.of(instance)[: self._begun]]
+        return int(seen.max(initial=0))
 
 
 def _as_sealed(data: bytes, seal: Seal) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ from auditlib.formats.canonical import canonical
 INJECTED = "injected-parameters"  # papermill's tag of the cell that holds the values
 _PLACES = (Path(__file__).parent.parent / "notebooks", Path(__file__).parent.parent.parent / "notebooks")
 _KERNEL = "python3"
+_CONFIG: dict[str, Any] = {"KernelManager": {"transport": "ipc"}}  # sockets in a private folder, not on TCP
+if sys.platform == "linux":  # elsewhere the systems' own libraries do not bear a fork
+    _CONFIG["NotebookClient"] = {"kernel_manager_class": "auditlib.packet.kernels.WarmKernels"}
 _KEPT = ("tags",)  # of a cell's metadata; the rest says when and how long
 
 
@@ -81,7 +85,7 @@ def _run(notebook: Path, parameters: Mapping[str, Any], code: str, folder: str) 
             progress_bar=False,
             log_output=False,
             cwd=folder,
-            config=Config({"KernelManager": {"transport": "ipc"}}),  # sockets in a private folder, not on TCP
+            config=Config(_CONFIG),
             extra_arguments=["--log-level=CRITICAL"],  # its word on being stopped is no news
         )
     except PapermillExecutionError as error:

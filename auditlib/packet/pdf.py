@@ -18,7 +18,7 @@ from auditlib.evidence.answer import many
 from auditlib.findings import duration
 from auditlib.formats.times import SECOND, parse_time, to_datetime
 from auditlib.packet.report import visible
-from auditlib.packet.tables import Rows, population_table, read_table
+from auditlib.packet.tables import Head, population_table, read_heads
 from auditlib.packet.workbook import flat
 
 MAX_ROWS = 200  # rows of a table on paper, some 6 pages; the rest stands in the CSV, and the report says so
@@ -29,6 +29,7 @@ _PLAIN = ("pass", "not-testable", "info", "noted", "held", "")  # verdicts nobod
 _WIDEST = {"time": 20, "number": 9, "code": 31, "verdict": 16, "wide": 38, "text": 18, "sign": 4}  # letters
 
 Column = tuple[str, str, str]  # name in the table, heading, kind
+_NO_ROWS = Head([], 0)
 
 _SOURCES: tuple[Column, ...] = (
     ("source", "Source", "text"),
@@ -82,11 +83,7 @@ def report_content(
     shape: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What the template sets, in texts that can be drawn: sections one after the other, `wide` ones on broad pages."""
-    tables = {
-        name.removeprefix("tables/").removesuffix(".csv"): read_table(data)
-        for name, data in payload.items()
-        if name.startswith("tables/") and name.endswith(".csv")
-    }
+    tables = read_heads(payload, MAX_ROWS)
     page = shape if "tiles" in shape else None
     sections_of = _page_sections if page else _item_sections
     middle, wide = sections_of(packet, shape, tables, figures)
@@ -130,14 +127,16 @@ def _section(title: str = "", **more: Any) -> dict[str, Any]:
 
 
 def _item_sections(
-    packet: Mapping[str, Any], listing: Mapping[str, Any], tables: Mapping[str, Rows], figures: Sequence[str]
+    packet: Mapping[str, Any], listing: Mapping[str, Any], tables: Mapping[str, Head], figures: Sequence[str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The sections of an answer that is a list of items with attributes (`evidence.answer.Listing`)."""
     name = population_table(packet)
-    items = [{"No.": f"{number}", **row} for number, row in enumerate(tables.get(name, []), 1)]
+    items = tables.get(name, _NO_ROWS)
+    numbered = [{"No.": f"{number}", **row} for number, row in enumerate(items.rows, 1)]
+    heard = tables.get("sources", _NO_ROWS)
     sources = [
         row | {"longest_silence": duration(round(float(row.get("longest_silence_seconds") or 0) * SECOND))}
-        for row in tables.get("sources", [])
+        for row in heard.rows
     ]
     signs = "✓ met   ✗ not met   – not applicable   ? not testable. The verdict is the first attribute not met. "
     legend = " ".join(
@@ -149,24 +148,35 @@ def _item_sections(
     noted = _columns(listing["exceptions"])
     return [
         *(_section(figure=name) for name in figures),
-        _tabled("Potential exceptions", "exceptions", tables.get("exceptions", []), noted, "None was noted."),
+        _tabled("Potential exceptions", "exceptions", tables.get("exceptions", _NO_ROWS), noted, "None was noted."),
         *_parts(listing["sections"], tables, ()),
         _section("The population and how it was drawn", bullets=packet["procedure"]),
         *_statement(packet, tables),
         _tabled(
-            "The period and its known gaps", "sources", sources, _SOURCES, "No source recorded anything in the period."
+            "The period and its known gaps",
+            "sources",
+            heard._replace(rows=sources),
+            _SOURCES,
+            "No source recorded anything in the period.",
         )
         | {"sentences": [_period_sentence(packet)]},
     ], [
-        _tabled("Every item, attribute by attribute", name, items, shown, "The population is empty.", signs + legend),
+        _tabled(
+            "Every item, attribute by attribute",
+            name,
+            items._replace(rows=numbered),
+            shown,
+            "The population is empty.",
+            signs + legend,
+        ),
     ]
 
 
-def _statement(packet: Mapping[str, Any], tables: Mapping[str, Rows]) -> list[dict[str, Any]]:
+def _statement(packet: Mapping[str, Any], tables: Mapping[str, Head]) -> list[dict[str, Any]]:
     """How the list was drawn, in figures; what was refused and could have been in it; the parameters as given."""
     stated = flat(packet["population"].get("statement", {}))
-    refused = tables.get("refused", [])
-    columns = [(name, name.replace("_", " "), "wide") for name in (refused[0] if refused else {})]
+    refused = tables.get("refused", _NO_ROWS)
+    columns = [(name, name.replace("_", " "), "wide") for name in (refused.rows[0] if refused.rows else {})]
     sections = [
         _section("Population statement", pairs=[(name, text, False) for name, text in stated]),
         _tabled("Refused, and could have belonged to the population", "refused", refused, columns, ""),
@@ -178,7 +188,7 @@ def _statement(packet: Mapping[str, Any], tables: Mapping[str, Rows]) -> list[di
 
 
 def _page_sections(
-    packet: Mapping[str, Any], page: Mapping[str, Any], tables: Mapping[str, Rows], figures: Sequence[str]
+    packet: Mapping[str, Any], page: Mapping[str, Any], tables: Mapping[str, Head], figures: Sequence[str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The sections that an answer asks for by itself (`evidence.answer.Page`)."""
     sections = _parts(page["sections"], tables, figures)
@@ -187,14 +197,14 @@ def _page_sections(
 
 
 def _parts(
-    parts: Sequence[Mapping[str, Any]], tables: Mapping[str, Rows], figures: Sequence[str]
+    parts: Sequence[Mapping[str, Any]], tables: Mapping[str, Head], figures: Sequence[str]
 ) -> list[dict[str, Any]]:
     sections = []
     for one in parts:
         section = _section(one["title"])
         if one["table"]:
             section = _tabled(
-                one["title"], one["table"], tables.get(one["table"], []), _columns(one["columns"]), one["empty"]
+                one["title"], one["table"], tables.get(one["table"], _NO_ROWS), _columns(one["columns"]), one["empty"]
             )
         section["sentences"] = [*one["sentences"], *section["sentences"]]
         section["figure"] = one["figure"] if one["figure"] in figures else None
@@ -245,7 +255,7 @@ def _last_sections(packet: Mapping[str, Any], *, checks: bool) -> list[dict[str,
     return [
         *_outside(packet),
         *([_section("Systems in scope", bullets=packet["systems"])] if packet.get("systems") else []),
-        _tabled("Integrity of the trail", "", rows, shown, "") | {"pairs": pairs},
+        _tabled("Integrity of the trail", "", Head(rows, len(rows)), shown, "") | {"pairs": pairs},
         _section(
             "Check it yourself",
             sentences=["Compare the key above with the one the company gave you by another way. Then, offline:"],
@@ -282,7 +292,8 @@ def _outside(packet: Mapping[str, Any]) -> list[dict[str, Any]]:
     responses = packet.get("responses", [])
     if responses:
         shown = tuple((name, name.replace("_", " ").capitalize(), "text") for name in responses[0])
-        sections.append(_tabled("Management response, untested", "", responses[:MAX_ROWS], shown, ""))
+        shortened = responses[:MAX_ROWS]
+        sections.append(_tabled("Management response, untested", "", Head(shortened, len(shortened)), shown, ""))
     return sections
 
 
@@ -342,16 +353,15 @@ def _command(packet: Mapping[str, Any]) -> str:
 # --- tables ------------------------------------------------------------------------------------------------------
 
 
-def _tabled(
-    title: str, name: str, rows: Sequence[Mapping[str, str]], columns: Iterable[Column], empty: str, note: str = ""
-) -> dict[str, Any]:
+def _tabled(title: str, name: str, head: Head, columns: Iterable[Column], empty: str, note: str = "") -> dict[str, Any]:
     """A section with the first MAX_ROWS rows of a table; `empty` says it where there are none."""
+    rows = head.rows
     if not rows:
         return _section(title, sentences=[empty] if empty else [])
-    if len(rows) > MAX_ROWS:
-        note = f"The first {MAX_ROWS:,} of {len(rows):,} are shown; all stand in tables/{name}.csv. {note}"
+    if head.in_all > len(rows):
+        note = f"The first {len(rows):,} of {head.in_all:,} are shown; all stand in tables/{name}.csv. {note}"
     shown = [column for column in columns if column[0] in rows[0]]
-    texts = [[_shown(row[column], kind) for column, _, kind in shown] for row in rows[:MAX_ROWS]]
+    texts = [[_shown(row[column], kind) for column, _, kind in shown] for row in rows]
     table = {
         "columns": [
             {
@@ -362,9 +372,7 @@ def _tabled(
             }
             for at, (column, heading, kind) in enumerate(shown)
         ],
-        "rows": [
-            {"cells": cells, "flagged": _flagged(row, shown)} for cells, row in zip(texts, rows[:MAX_ROWS], strict=True)
-        ],
+        "rows": [{"cells": cells, "flagged": _flagged(row, shown)} for cells, row in zip(texts, rows, strict=True)],
     }
     return _section(title, note=note, table=table)
 

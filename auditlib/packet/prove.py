@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from hashlib import sha256
 from itertools import groupby
 
 import msgspec
+import numpy as np
+import pyarrow as pa
 
+from auditlib.errors import MismatchError
 from auditlib.formats import merkle
-from auditlib.formats.batch import parse_batch
+from auditlib.formats.batch import NODE_LEAVES, ParsedBatch, parse_batch
 from auditlib.formats.canonical import canonical
+from auditlib.formats.columns import ROW_BLIND_BYTES, leaf_hashes, row_blinds
 from auditlib.formats.seal import Seal
-from auditlib.formats.times import parse_time
 from auditlib.packet.proofs import Inclusion, SealsProof
 from auditlib.packet.redaction import Cut
+from auditlib.query import Filter
 from auditlib.trail import Trail
 
 MAX_PERIOD_SEALS = 2000  # DESIGN 4.7
+_BLOCK_LEVEL = (NODE_LEAVES - 1).bit_length()  # of the tree, counted from its leaves: where the stored hashes stand
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -54,7 +60,7 @@ def build_proof(
             records.append(kept)
         inclusion = Inclusion(
             blinds=blinds,
-            hashes=[node.hex() for node in batch.proof(indexes, seal.batch.root)],
+            hashes=[node.hex() for node in proof_hashes(batch, indexes, seal.batch.root)],
             leaf_indexes=indexes,
             lines=list(range(first, len(records))),
             sequence=sequence,
@@ -77,14 +83,64 @@ def build_proof(
     return Proof(records, files, [trail.seals[number] for number in shown], every, redacted)
 
 
+def proof_hashes(batch: ParsedBatch, rows: list[int], root: str) -> list[bytes]:
+    """The hashes of the tree with holes around these rows (sorted, distinct), left to right (DESIGN 4.7).
+
+    Only the 256-leaf subtrees in which the rows stand are rebuilt from the records, all of them in one pass.
+    MismatchError where the stored subtree hashes do not lead to the seal's `root` (hex), or are not the rows' own.
+    """
+    if merkle.root(batch.nodes).hex() != root:
+        message = "the stored subtree hashes do not lead to the seal's root."
+        raise MismatchError(message, where="batch", expected=root)
+    blocks = sorted({row // NODE_LEAVES for row in rows})
+    levels = _levels(_leaves(batch, blocks), _BLOCK_LEVEL)
+    for block, node in zip(blocks, levels[_BLOCK_LEVEL], strict=True):
+        if node != batch.nodes[block]:
+            message = f"the stored hash of the {NODE_LEAVES} rows from {block * NODE_LEAVES} on is not theirs."
+            raise MismatchError(message, where="batch")
+    size = batch.table.num_rows
+    levels[_BLOCK_LEVEL:] = _levels(list(batch.nodes), (size - 1).bit_length() - _BLOCK_LEVEL)
+    found: list[tuple[int, bytes]] = []
+    here = np.asarray(rows, np.int64)
+    for level in range((size - 1).bit_length()):
+        above = np.unique(here >> 1)
+        children = np.stack([above << 1, (above << 1) + 1], axis=1).ravel()
+        # A last node without a sibling is its own parent (RFC 6962 2.1), and so has no hole beside it.
+        missing = np.setdiff1d(children[children < -(-size >> level)], here, assume_unique=True)
+        at = missing
+        if level < _BLOCK_LEVEL:  # of these levels only the blocks' own nodes are there, one block after the other
+            width = _BLOCK_LEVEL - level
+            at = (np.searchsorted(blocks, missing >> width) << width) + (missing & ((1 << width) - 1))
+        nodes = levels[level]
+        found += [(first, nodes[place]) for first, place in zip((missing << level).tolist(), at.tolist(), strict=True)]
+        here = above
+    return [node for _, node in sorted(found)]
+
+
+def _leaves(batch: ParsedBatch, blocks: list[int]) -> list[bytes]:
+    """The leaf hashes of some aligned subtrees, one after the other."""
+    blinds = row_blinds(batch.blind, batch.table.num_rows)
+    width = NODE_LEAVES * ROW_BLIND_BYTES
+    return leaf_hashes(
+        pa.concat_tables([batch.table.slice(block * NODE_LEAVES, NODE_LEAVES) for block in blocks]),
+        b"".join(blinds[block * width : (block + 1) * width] for block in blocks),
+    )
+
+
+def _levels(nodes: list[bytes], up: int) -> list[list[bytes]]:
+    """The nodes, and those of so many levels above them; an odd last node is carried up unchanged (RFC 6962 2.1)."""
+    levels = [nodes]
+    for _ in range(up):
+        joined = b"".join(levels[-1])
+        pairs = range(0, len(joined) // 64 * 64, 64)
+        upper = [sha256(b"\x01" + joined[at : at + 64]).digest() for at in pairs]  # RFC 6962 2.1: node prefix 0x01
+        levels.append(upper + levels[-1][len(pairs) * 2 :])
+    return levels
+
+
 def _seals_shown(trail: Trail, used: set[int], since: int | None, until: int | None) -> tuple[list[int], bool]:
     """The seals of the period (by when their records occurred) and those used; or those used alone past 2,000."""
-    of_period = {
-        seal.sequence
-        for seal in trail.seals
-        if (since is None or parse_time(seal.occurred[1]) >= since)
-        and (until is None or parse_time(seal.occurred[0]) < until)
-    }
+    of_period = set(trail.history.seals.chosen(Filter(since=since, until=until).holding(trail.history.seals)).places)
     every = len(of_period) <= MAX_PERIOD_SEALS
     shown = sorted(used | of_period if every else used) or [trail.seals[-1].sequence]
     return shown, every

@@ -7,8 +7,6 @@ own script, which checks the packet's files when they are dropped onto it (templ
 from __future__ import annotations
 
 import base64
-import csv
-import io
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -21,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from auditlib.findings import duration
+from auditlib.packet.tables import read_heads
 
 MAX_ROWS = 2000  # rows of a table shown on the page; the rest stands in the CSV, and the page says so
 
@@ -62,18 +61,15 @@ def render_report(
     environment.filters["columns"] = lambda row: sorted(row, key=lambda name: isinstance(row[name], int | float))
     style = (_TEMPLATES / "report.css").read_text().replace("DIGEST", evidence_digest)  # printed on every sheet
     script = "".join((_TEMPLATES / name).read_text() for name in _SCRIPTS)
-    tables = {
-        name.removeprefix("tables/").removesuffix(".csv"): _rows(data)
-        for name, data in payload.items()
-        if name.startswith("tables/") and name.endswith(".csv")
-    }
+    heads = read_heads(payload, MAX_ROWS)
     html = environment.get_template("report.html").render(
         packet=packet,
         page=shape if "tiles" in shape else None,
         listing=shape,
         redacted=packet.get("redacted"),
         digest=evidence_digest,
-        tables=tables,
+        tables={name: head.rows for name, head in heads.items()},
+        rows_of={name: head.in_all for name, head in heads.items()},
         most=MAX_ROWS,
         figures={name: Markup(plain_svg(svg)) for name, svg in figures.items()},  # noqa: S704 - by evidence/charts.py
         policy=Markup(_policy(script, style)),  # noqa: S704 - hashes
@@ -129,7 +125,3 @@ def _ordered(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _given(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _rows(data: bytes) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))

@@ -13,6 +13,7 @@ import csv
 import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from auditlib.errors import MalformedError
@@ -31,6 +32,13 @@ _TESTED = ("pass", "not-testable")  # verdicts that are no potential exception
 
 Fault = tuple[str, str, object, object]
 Rows = list[dict[str, str]]
+
+
+class Head(NamedTuple):
+    """The first rows of a table, and how many it has in all."""
+
+    rows: Rows
+    in_all: int
 
 
 class Shown(NamedTuple):
@@ -57,6 +65,18 @@ def read_table(data: bytes) -> Rows:
     except (UnicodeDecodeError, csv.Error) as error:
         raise MalformedError(f"not a CSV table: {error}.") from None
     return rows
+
+
+def read_heads(payload: Mapping[str, bytes], most: int) -> dict[str, Head]:
+    """The CSV tables among a packet's own files, by name: of each the first rows, `most` of them, are kept."""
+    heads = {}
+    for name, data in payload.items():
+        if name.startswith("tables/") and name.endswith(".csv"):
+            reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline=""))
+            names = next(reader, [])
+            rows = [dict(zip(names, row, strict=True)) for row in islice(reader, most)]
+            heads[name.removeprefix("tables/").removesuffix(".csv")] = Head(rows, len(rows) + sum(1 for _ in reader))
+    return heads
 
 
 def check_tables(packet: Mapping[str, Any], tables: Mapping[str, Rows], shown: Sequence[Shown]) -> Iterator[Fault]:

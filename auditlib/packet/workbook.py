@@ -10,40 +10,49 @@ a formula, a link or a number, and what would run as a formula gets the CSV's ap
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import chain, islice
-from math import isnan
-from typing import Any, Literal, NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from auditlib.errors import UnavailableError
 from auditlib.evidence.answer import many
-from auditlib.export import XLSX_CELL, XLSX_ROWS, defuse
-from auditlib.formats.times import DAY, format_time
+from auditlib.export import XLSX_ROWS
 from auditlib.packet.report import visible
+from auditlib.packet.sheet_rows import (
+    HIGHEST,
+    LINE,
+    Cells,
+    Kind,
+    cell_text,
+    cells_of,
+    lengths,
+    letters,
+    rows_xml,
+)
 from auditlib.packet.tables import population_table
 
 SHEET_NAME = 31  # characters, Excel specifications and limits
 MAX_LISTED = 100  # objects of a list that are told one by one
-_EPOCH = 25_569  # days from Excel's day 0 to 1970-01-01, ECMA-376 18.17.4.1 (1900 date system)
-_CHUNK = 8_192  # rows in memory at once
+_CHUNK = 2_048  # rows whose XML is in memory at once
 _MEASURED = 2_000  # rows whose cells set the width of a column
 _WIDEST = 60  # characters of a column
 _COVER = (24, 110)  # characters of the cover's columns
-_LINE, _HIGHEST = 15, 405  # points; Excel shows rows of at most 409
 _FITTING = 8  # columns that can be read when a page's width holds them all
 _NAMED = {"No.": "No.", "event_id": "Event", "actor_id": "Actor", "row": "Row in the batch", "sequence": "Seal"}
 _TITLES = {"sample": "Sample", "exceptions": "Potential exceptions"}
 _PLACE = ("item", "event_id", "source", "sequence", "row")  # what tells an item of a population from every other
 _REFERENCE = (*_PLACE, "recorded_at")  # said by the evidence reference, or not needed where one tests
 _ENTERED = (("Tester", 16), ("Date", 12), ("Conclusion", 30), ("Workpaper reference", 24))  # heading, width
+_DIMENSION = re.compile(rb'<dimension ref="[^"]*"/>')
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say
-
-Kind = Literal["text", "number", "date", "tick", "entry", "day"]
 
 
 class _Column(NamedTuple):
@@ -53,13 +62,26 @@ class _Column(NamedTuple):
 
 
 class _View(NamedTuple):
-    """What becomes a sheet, or several: its title, its columns, how many rows, the rows, and where they stand whole."""
+    """What becomes a sheet, or several: its title, its columns, its rows, and where they stand whole.
+
+    A time of the table takes two columns; those for the auditor to fill in, at the end, have none in the table.
+    """
 
     title: str
     columns: list[_Column]
-    rows_in_all: int
-    rows: Iterator[tuple[Any, ...]]
+    table: pa.Table
     whole: str  # the file that holds what a cell has no room for
+
+    @property
+    def rows_in_all(self) -> int:
+        return int(self.table.num_rows)
+
+
+class _Part(NamedTuple):
+    """The rows of one sheet below its headings: its last cell, like `S17447`, and their XML."""
+
+    last: str
+    rows: Iterable[bytes]
 
 
 def workbook(
@@ -74,7 +96,7 @@ def workbook(
 
     views = _views(facts, tables)
     options = {
-        "constant_memory": True,  # rows go to temporary files, so that a population of millions fits
+        "constant_memory": True,  # texts stand in their cells, and not in one list of all that a book says
         "strings_to_formulas": False,
         "strings_to_urls": False,
         "strings_to_numbers": False,
@@ -86,11 +108,14 @@ def workbook(
             styles = _styles(book)
             names = _sheet_names([("Cover", 1), *((view.title, _parts(view.rows_in_all, most_rows)) for view in views)])
             _cover(book.add_worksheet(names[0][0]), styles, facts, views, names[1:])
-            for view, own in zip(views, names[1:], strict=True):
-                _fill(book, styles, view, own, most_rows)
+            parts = [
+                part
+                for view, own in zip(views, names[1:], strict=True)
+                for part in _parts_of(book, styles, view, own, most_rows)
+            ]
+        return _with_rows(buffer.getvalue(), parts)
     except (OSError, xlsxwriter.exceptions.FileCreateError) as error:
         raise UnavailableError(f"evidence.xlsx cannot be written ({error}).", remedy="Make room on the disk.") from None
-    return _repacked(buffer.getvalue())
 
 
 # --- what stands on the sheets -----------------------------------------------------------------------------------
@@ -108,7 +133,7 @@ def _views(facts: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> list[_Vi
             views.append(_view(_TITLES[special], special, table))
         else:
             said = "No sample was drawn: every item was tested." if special == "sample" else "This answer notes none."
-            views.append(_View(_TITLES[special], [_Column("Note", "text")], 1, iter([(said,)]), "packet.json"))
+            views.append(_View(_TITLES[special], [_Column("Note", "text")], pa.table({"note": [said]}), "packet.json"))
     views.append(_integrity(facts))
     if population is not None:
         tested = population
@@ -126,18 +151,26 @@ def _views(facts: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> list[_Vi
 def _numbered(table: pa.Table, population: pa.Table) -> pa.Table:
     """A table whose first column is the number that each of its items has in the population; none where it is not."""
     names = [name for name in _PLACE if name in table.column_names and name in population.column_names]
-    places: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for number, key in enumerate(_tuples(population.select(names)), 1):
-        places[key].append(number)
-    for numbers in places.values():
-        numbers.reverse()  # equal rows keep their order
     known = "item" in names or "event_id" in names  # a source alone tells nothing apart
-    found = [places[key].pop() if known and places.get(key) else None for key in _tuples(table.select(names))]
-    return table.add_column(0, "No.", pa.array(found, pa.int64()))
+    if not known:
+        found = pa.nulls(table.num_rows, pa.int64())
+    elif table is population:
+        found = pa.array(np.arange(1, table.num_rows + 1))
+    else:
+        places: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+        sought = list(_tuples(table.select(names)))
+        wanted = set(sought)
+        for number, key in enumerate(_tuples(population.select(names)), 1):
+            if key in wanted:
+                places[key].append(number)
+        for numbers in places.values():
+            numbers.reverse()  # equal rows keep their order
+        found = pa.array([places[key].pop() if places.get(key) else None for key in sought], pa.int64())
+    return table.add_column(0, "No.", found)
 
 
 def _view(title: str, name: str, table: pa.Table) -> _View:
-    return _View(title, _columns(table.schema), table.num_rows, _rows(table), f"tables/{name}.csv")
+    return _View(title, _columns(table.schema), table, f"tables/{name}.csv")
 
 
 def _testing(name: str, table: pa.Table, tested: Sequence[str]) -> _View:
@@ -151,24 +184,21 @@ def _testing(name: str, table: pa.Table, tested: Sequence[str]) -> _View:
     ours = {"verdict": "Our verdict", "reason": "What we noted"}
     columns = _columns(shown.schema, ours | {name: f"Our result: {_words(name).lower()}" for name in attributes})
     columns.insert(len(first), _Column("Evidence reference", "text"))
+    shown = shown.add_column(len(first), "Evidence reference", _references(table))
     ticks = [_Column(f"Tick: {_words(attribute).lower()}", "tick", 11) for attribute in attributes]
     columns += ticks or [_Column("Tick", "tick", 11)]
     columns += [_Column(heading, "day" if heading == "Date" else "entry", width) for heading, width in _ENTERED]
-    blanks = (None,) * (max(1, len(ticks)) + len(_ENTERED))
-    rows = (
-        (*row[: len(first)], reference, *row[len(first) :], *blanks)
-        for reference, row in zip(_references(table), _rows(shown), strict=True)
-    )
-    return _View("Testing", columns, table.num_rows, rows, f"tables/{name}.csv")
+    return _View("Testing", columns, shown, f"tables/{name}.csv")
 
 
-def _references(table: pa.Table) -> Iterator[str]:
+def _references(table: pa.Table) -> pa.ChunkedArray:
     """`seal 21, row 887: 01KSMQAP1KW72C1S30C3PFS66Q of admin-console/2b6e`, as far as the table says so."""
-    names = [name for name in ("sequence", "row", "event_id", "source") if name in table.column_names]
-    words = {"sequence": "seal {}", "row": ", row {}", "event_id": ": {}", "source": " of {}"}
-    for row in _tuples(table.select(names)):
-        said = "".join(words[name].format(cell) for name, cell in zip(names, row, strict=True) if cell is not None)
-        yield said.removeprefix(": ")
+    said = pa.chunked_array([pa.array([""] * table.num_rows, pa.string())])
+    for name, before in (("sequence", "seal "), ("row", ", row "), ("event_id", ": "), ("source", " of ")):
+        if name in table.column_names:
+            more = pc.binary_join_element_wise(before, table.column(name).cast(pa.string()), "")
+            said = pc.binary_join_element_wise(said, pc.fill_null(more, ""), "")
+    return pc.replace_substring_regex(said, "^: ", "")
 
 
 def _integrity(facts: Mapping[str, Any]) -> _View:
@@ -185,7 +215,9 @@ def _integrity(facts: Mapping[str, Any]) -> _View:
         lines.append((f"Check {number}", check["check"], check["done"]))
     lines += [("Not proven", sentence, "") for sentence in facts["limits"]]
     columns = [_Column("What", "text"), _Column("What it says", "text"), _Column("When this was built", "text")]
-    return _View("Integrity", columns, len(lines), iter(lines), "packet.json")
+    texts = [pa.array(cells, pa.string()) for cells in zip(*lines, strict=True)]
+    table = pa.table(texts, names=["what", "says", "done"])
+    return _View("Integrity", columns, table, "packet.json")
 
 
 def _words(name: str) -> str:
@@ -202,20 +234,6 @@ def _columns(schema: pa.Schema, headings: Mapping[str, str] | None = None) -> li
             number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
             found.append(_Column(heading, "number" if number or pa.types.is_decimal(field.type) else "text"))
     return found
-
-
-def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
-    """The rows as the columns have them: a time is a serial day number, cut to the millisecond, and its text."""
-    for batch in table.to_batches(max_chunksize=_CHUNK):
-        columns: list[list[Any]] = []
-        for column in batch.columns:
-            if pa.types.is_timestamp(column.type):
-                times = column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
-                columns.append([None if us is None else _EPOCH + us // 1000 * 1000 / DAY for us in times])
-                columns.append([None if us is None else format_time(us) for us in times])
-            else:
-                columns.append(column.to_pylist())
-        yield from zip(*columns, strict=True)
 
 
 def _tuples(table: pa.Table) -> Iterator[tuple[Any, ...]]:
@@ -246,35 +264,54 @@ def _styles(book: Any) -> dict[str, Any]:
     return {name: book.add_format(style) for name, style in styles.items()}
 
 
-def _fill(book: Any, styles: Mapping[str, Any], view: _View, names: Sequence[str], most_rows: int) -> None:
-    """A view on its sheets, one after the other; the last line of a sheet that is full says where it goes on."""
-    rows = (
-        [_cell(column, cell, view.whole) for column, cell in zip(view.columns, row, strict=True)] for row in view.rows
-    )
-    measured = list(islice(rows, _MEASURED))
-    widths = [
-        column.width or _width(column.heading, [row[place] for row in measured])
-        for place, column in enumerate(view.columns)
-    ]
-    lines = chain(measured, rows)
-    left = view.rows_in_all
+def _parts_of(
+    book: Any, styles: Mapping[str, Any], view: _View, names: Sequence[str], most_rows: int
+) -> Iterator[_Part]:
+    """A view's sheets, laid out but for their rows; the last line of a sheet that is full says where it goes on."""
+    widths = _widths(view)
+    kinds = [column.kind for column in view.columns] if view.rows_in_all else []
+    _, *numbers = [styles[name]._get_xf_index() for name in ("head", *kinds)]  # numbered in the order of their use
+    start = 0
     for number, name in enumerate(names):
         page = book.add_worksheet(name)
         _set_up(page, styles, view, widths)
-        here = left if number == len(names) - 1 else most_rows - 2  # a line for the headings, one for the note
-        for line in range(1, here + 1):
-            _write(page, line, view.columns, next(lines), widths, styles)
-        if number < len(names) - 1:
+        more = number < len(names) - 1
+        here = most_rows - 2 if more else view.rows_in_all - start  # a line for the headings, one for the note
+        rows: Iterable[bytes] = _written(view, start, here, numbers, widths)
+        if more:
             said = f"These are {here:,} rows; Excel has no room for more on a sheet. They go on on {names[number + 1]}."
-            page.write_string(here + 1, 0, said, styles["note"])
+            note = Cells(pa.array([said]), np.zeros(1, bool))
+            # Of any width: the note runs over the cells beside it, which are empty.
+            rows = chain(rows, [rows_xml([note], [styles["note"]._get_xf_index()], [len(said)], here + 2)])
         page.autofilter(0, 0, max(here, 1), len(view.columns) - 1)
-        left -= here
+        yield _Part(f"{letters(len(view.columns) - 1)}{here + 1 + more}", rows)
+        start += here
+
+
+def _written(view: _View, start: int, rows: int, styles: Sequence[int], widths: Sequence[int]) -> Iterator[bytes]:
+    """The XML of some rows of a view, which stand on a sheet from its second line on."""
+    for at in range(0, rows, _CHUNK):
+        cells = _cells(view, start + at, min(_CHUNK, rows - at))
+        blank = [None] * (len(view.columns) - len(cells))
+        yield rows_xml([*cells, *blank], styles, widths, at + 2)
+
+
+def _cells(view: _View, start: int, rows: int) -> list[Cells]:
+    part = view.table.slice(start, rows).combine_chunks()
+    kinds = iter(column.kind for column in view.columns)
+    found: list[Cells] = []
+    for column in part.columns:
+        own = cells_of(column.chunk(0) if column.num_chunks else pa.array([], column.type), next(kinds), view.whole)
+        found += own
+        for _ in own[1:]:
+            next(kinds)
+    return found
 
 
 def _set_up(page: Any, styles: Mapping[str, Any], view: _View, widths: Sequence[int]) -> None:
     for place, column in enumerate(view.columns):
         page.set_column(place, place, widths[place])
-        page.write_string(0, place, _text(column.heading, view.whole), styles["head"])
+        page.write_string(0, place, _plain(column.heading, view.whole), styles["head"])
     page.freeze_panes(1, 2 if view.columns[0].heading == "No." else 0)
     page.ignore_errors({"number_stored_as_text": "A1:XFD1048576"})  # 12-digit accounts are text on purpose
     page.repeat_rows(0)
@@ -289,58 +326,29 @@ def _paper(page: Any, *, fit: bool) -> None:
         page.fit_to_pages(1, 0)
 
 
-def _cell(column: _Column, value: Any, whole: str) -> str | float | None:
-    """What is written of a value: a text, a number, or nothing."""
-    if value is None or value == "" or (isinstance(value, float) and isnan(value)):
-        return None
-    if column.kind in ("number", "date") and abs(value) < 2**53:  # past it a spreadsheet's numbers lose digits
-        return float(value)
-    return _text(value, whole)
-
-
-def _write(
-    page: Any,
-    line: int,
-    columns: Sequence[_Column],
-    cells: Sequence[str | float | None],
-    widths: Sequence[int],
-    styles: Mapping[str, Any],
-) -> None:
-    _set_height(page, line, cells, widths)
-    for place, (column, cell) in enumerate(zip(columns, cells, strict=True)):
-        if column.kind in ("tick", "entry", "day"):
-            page.write_blank(line, place, None, styles[column.kind])
-        elif isinstance(cell, float):
-            page.write_number(line, place, cell, styles[column.kind])
-        elif cell is not None:
-            page.write_string(line, place, cell, styles["text"])
-
-
-def _set_height(page: Any, line: int, cells: Sequence[str | float | None], widths: Sequence[int]) -> None:
-    """As high as its longest text needs: Excel finds that out by itself, others do not."""
-    lines = max(
-        -(-len(cell) // width) if isinstance(cell, str) else 1 for cell, width in zip(cells, widths, strict=True)
-    )
-    if lines > 1:
-        page.set_row(line, min(lines * _LINE, _HIGHEST))
-
-
-def _width(heading: str, cells: Sequence[str | float | None]) -> int:
+def _widths(view: _View) -> list[int]:
     """Characters: as wide as the longest word of the heading and the longest cell, within reason."""
-    longest = max(
-        (len(cell if isinstance(cell, str) else f"{cell:.10g}") for cell in cells if cell is not None), default=0
-    )
-    return min(max(longest, *map(len, heading.split()), 0) + 2, _WIDEST)
+    found = [column.width for column in view.columns]
+    for place, cells in enumerate(_cells(view, 0, _MEASURED)):
+        if not found[place]:
+            numbers = [len(f"{float(text):.10g}") for text in cells.texts.filter(pa.array(cells.numbers)).to_pylist()]
+            words = map(len, view.columns[place].heading.split())
+            longest = max([*words, *numbers, int(lengths(cells).max(initial=0))], default=0)
+            found[place] = min(longest + 2, _WIDEST)
+    return found
 
 
-def _text(value: Any, whole: str) -> str:
-    """What a cell can hold of a value: nothing hidden, nothing that runs, cut where it is too long, and that said."""
-    text = value if isinstance(value, str) else str(value)
-    text = defuse(text if text.isprintable() else visible(text))
-    if len(text) * 2 <= XLSX_CELL or len(text.encode("utf-16-le")) <= 2 * XLSX_CELL:  # Excel counts UTF-16 units
-        return text
-    note = f" ... (cut: a cell holds {XLSX_CELL:,} characters; the whole text stands in {whole})"
-    return text.encode("utf-16-le")[: 2 * (XLSX_CELL - len(note))].decode("utf-16-le", "ignore") + note
+def _set_height(page: Any, line: int, cells: Sequence[str], widths: Sequence[int]) -> None:
+    """As high as its longest text needs: Excel finds that out by itself, others do not."""
+    lines = max(-(-len(cell) // width) for cell, width in zip(cells, widths, strict=True))
+    if lines > 1:
+        page.set_row(line, min(lines * LINE, HIGHEST))
+
+
+def _plain(value: Any, whole: str) -> str:
+    """A cell's text for XlsxWriter, which takes `<r>...</r>` for markup; with a space behind it that is a text."""
+    text = cell_text(value, whole)
+    return f"{text} " if text.endswith("</r>") else text
 
 
 def _cover(
@@ -350,13 +358,13 @@ def _cover(
         page.set_column(place, place, width)
     page.hide_gridlines(2)
     _paper(page, fit=True)
-    page.write_string(0, 1, _text(facts["title"], "packet.json"), styles["title"])
+    page.write_string(0, 1, _plain(facts["title"], "packet.json"), styles["title"])
     line = 2
 
     def tell(label: str, texts: Sequence[str]) -> None:
         nonlocal line
         for number, text in enumerate(texts):
-            cells = ("" if number else label, _text(text, "packet.json"))
+            cells = ("" if number else label, _plain(text, "packet.json"))
             _set_height(page, line, cells, _COVER)
             page.write_string(line, 0, cells[0], styles["label"])
             page.write_string(line, 1, cells[1], styles["text"])
@@ -459,12 +467,25 @@ def _sheet_names(wanted: Sequence[tuple[str, int]]) -> list[list[str]]:
     return found
 
 
-def _repacked(data: bytes) -> bytes:
-    """The same members, without the times and modes of the temporary files they came from."""
+def _with_rows(data: bytes, parts: Sequence[_Part]) -> bytes:
+    """The book that XlsxWriter made, whose sheets but the cover get their rows below the headings.
+
+    Without the times and modes of the temporary files that its members came from.
+    """
     buffer = io.BytesIO()
+    rows = {f"xl/worksheets/sheet{number}.xml": part for number, part in enumerate(parts, 2)}
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
             member = zipfile.ZipInfo(name, _ZIP_TIME)
             member.create_system, member.compress_type = 3, zipfile.ZIP_DEFLATED
-            new.writestr(member, old.read(name))
+            if name not in rows:
+                new.writestr(member, old.read(name))
+                continue
+            before, end, after = old.read(name).partition(b"</sheetData>")
+            with new.open(member, "w") as stream:
+                # ECMA-376 18.3.1.35: the range of cells, which some readers go by
+                stream.write(_DIMENSION.sub(f'<dimension ref="A1:{rows[name].last}"/>'.encode(), before))
+                for text in rows[name].rows:
+                    stream.write(text)
+                stream.write(end + after)
     return buffer.getvalue()

@@ -6,7 +6,7 @@ contract that the local and the object-storage vault both keep; one behaviour su
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 
@@ -93,6 +93,29 @@ class Versioned(Protocol):
 
     def get_past(self, key: str, limit: int, fits: Callable[[bytes], Any]) -> bytes:
         """The oldest version that fits; MissingError if none does."""
+
+
+@runtime_checkable
+class Foldered(Protocol):
+    """Storage that can name the folders below a prefix without listing what is in them."""
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """The names of the folders right below a prefix (`seals/`), sorted."""
+
+
+@runtime_checkable
+class Copying(Protocol):
+    """Storage whose bytes the system itself can copy, without a way through this process."""
+
+    def copy(self, key: str, limit: int, descriptor: int) -> int:
+        """Append the object's bytes to an open file, and return how many; raises as Vault.get does."""
+
+
+def folders_of(vault: Vault, prefix: str) -> Sequence[str]:
+    """The names of the folders right below a prefix, sorted; where the storage cannot name them, from its listing."""
+    if isinstance(vault, Foldered):
+        return vault.folders(prefix)
+    return sorted({rest[0] for stored in vault.list(prefix) if (rest := stored.key[len(prefix) :].split("/"))[1:]})
 
 
 def open_vault(url: str, *, create: bool = False) -> Vault:

@@ -1,16 +1,18 @@
-"""Batches that were fetched before, kept on the reader's own disk and believed no more than the storage.
+"""What was fetched or made before, kept on the reader's own disk and believed no more than the storage.
 
     ~/.cache/auditlib/      $AUDITLIB_CACHE, else auditlib below $XDG_CACHE_HOME or ~/.cache (XDG base directories)
       batches/
         3f/3f29...c1        one batch, named by the SHA-256 that its seal states; folders 0700, files 0600
+      rollups/
+        a0/a07c...55        many small batches in one file, see rollup.py
 
-An entry is asked for by the SHA-256 in a seal of the verified chain, read whole and hashed: whoever can write here can
-cost time, and mislead nobody. What is not the batch is removed and fetched again. The folder may go at any time.
+A batch is asked for by the SHA-256 in a seal of the verified chain, read whole and hashed; a roll-up is read whole and
+held against the mark that this account's own key put on it: whoever can write here can cost time, and mislead nobody.
+What does not fit is removed and fetched or made again. The folder may go at any time.
 
-Kept are batches alone, because nothing else is named by a hash that was verified before. Listing, trail documents,
-checkpoints, seals and pages are read from the storage at every opening; verification reads everything there, because
-what the storage holds is its question. A batch that is gone from the storage can so still answer a query from here.
-Only object storage has a cache: a directory would gain nothing.
+Listing, trail documents, checkpoints, seals and pages are read from the storage at every opening; verification reads
+everything there, because what the storage holds is its question. A batch that is gone from the storage can so still
+answer a query from here. Batches are kept of object storage alone: a directory would gain nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import shutil
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -30,25 +32,30 @@ from pathlib import Path
 from auditlib.errors import MalformedError
 from auditlib.vault import Vault, is_remote
 
-DEFAULT_BYTES = 10 * 1024**3  # of batches kept, unless AUDITLIB_CACHE_BYTES says otherwise
+DEFAULT_BYTES = 10 * 1024**3  # kept in all, unless AUDITLIB_CACHE_BYTES says otherwise
 _OTHERS_WRITE = 0o022  # group and others may write
+_KINDS = ("batches", "rollups")  # the folders that share the limit
 _TRIM_PART = 16  # of the limit: after so much was added, the size is looked at again, within a query too
 
 
 def batch_cache(vault: Vault) -> BatchCache | None:
-    """The cache for a vault in object storage; None for any other, where the limit is 0, or where no home is known.
+    """The cache for a vault in object storage; None for any other, and where cache_place gives none."""
+    place = cache_place() if is_remote(vault) else None
+    return BatchCache(*place) if place else None
+
+
+def cache_place() -> tuple[Path, int] | None:
+    """The folder and how many bytes may lie in it; None where the limit is 0, or where no home is known.
 
     MalformedError where AUDITLIB_CACHE_BYTES is no number of bytes.
     """
-    if not is_remote(vault):
-        return None
     text = os.environ.get("AUDITLIB_CACHE_BYTES") or str(DEFAULT_BYTES)
     if not (text.isascii() and text.isdecimal()):
         raise MalformedError(
             "this is no number of bytes.", where="AUDITLIB_CACHE_BYTES", remedy="Give a whole number; 0 for no cache."
         )
     try:
-        return BatchCache(_folder(), int(text)) if int(text) else None
+        return (_folder(), int(text)) if int(text) else None
     except RuntimeError:
         message = "no home folder is known for the cache, so that every query reads the storage. Set AUDITLIB_CACHE."
         warnings.warn(message, UserWarning, stacklevel=2)
@@ -62,15 +69,19 @@ def _folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "auditlib"
 
 
-class BatchCache:
-    """Batches by SHA-256, at most `limit` bytes of them; safe for several threads and processes at once.
+class Cache:
+    """Entries of one kind by name, at most `limit` bytes of all kinds; safe for several threads and processes at once.
 
-    No method fails a query: what cannot be read is fetched, what cannot be written is not kept; `settle` tells it.
+    No method fails a query: what cannot be read is not there, what cannot be written is not kept; `settle` tells it.
     While a query is under way the limit may be passed by a sixteenth for each process.
     """
 
+    kind: str  # its folder, one of _KINDS
+    wrong: str  # what is said of entries that did not fit
+    unkept: str  # and where nothing can be written
+
     def __init__(self, folder: Path, limit: int) -> None:
-        self.folder = folder / "batches"
+        self.folder = folder / self.kind
         self.limit = limit
         self._added = 0  # bytes since the size was looked at
         self._discarded = 0  # entries that were not what their name says, since the last warning
@@ -78,15 +89,15 @@ class BatchCache:
         self._told = False  # of that
         self._lock = threading.Lock()
 
-    def get(self, digest: str, size: int) -> bytes | None:
-        """The batch with this SHA-256 (hex) and size in bytes, hashed now; None where it is not here."""
-        path = self._path(digest)
+    def read(self, name: str, most: int, fits: Callable[[bytes], bool]) -> bytes | None:
+        """The entry, if it has at most `most` bytes and fits; one that does not is discarded."""
+        path = self._path(name)
         try:
             # O_NONBLOCK: a pipe put in an entry's place must not hang the reader
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                data = _read(descriptor, size)
-                if len(data) == size and sha256(data).hexdigest() == digest:
+                data = _read(descriptor, most)
+                if fits(data):
                     with suppress(OSError):  # a cache that can only be read
                         os.utime(descriptor)
                     return data
@@ -99,11 +110,11 @@ class BatchCache:
         self._discard(path)
         return None
 
-    def put(self, digest: str, data: bytes) -> None:
-        """Keep a batch whose SHA-256 (hex) was just compared; it appears whole or not at all."""
+    def write(self, name: str, data: bytes) -> None:
+        """Keep an entry; it appears whole or not at all."""
         if self._refused or len(data) > self.limit:
             return
-        path = self._path(digest)
+        path = self._path(name)
         part = path.with_name(f".{secrets.token_hex(8)}")
         try:
             self._make_folder(path.parent)
@@ -117,12 +128,16 @@ class BatchCache:
         except FileNotFoundError:
             return  # somebody empties the cache meanwhile
         except OSError as error:
-            self._refuse(error)
+            self.refuse(error.strerror or str(error))
             return
         with self._lock:
             self._added += len(data)
             if self._added > self.limit // _TRIM_PART:
                 self._trim()
+
+    def refuse(self, why: str) -> None:
+        """Write nothing more; `settle` says why."""
+        self._refused = why
 
     def settle(self) -> None:
         """After a query: back within the limit, and one UserWarning for each kind of trouble there was."""
@@ -132,14 +147,12 @@ class BatchCache:
             count, self._discarded = self._discarded, 0
             refused, self._told = self._refused if not self._told else "", bool(self._refused)
         if count:
-            message = f"{count:,} cached batch(es) were not what was sealed; they were discarded and fetched again"
-            warnings.warn(f"{message} ({self.folder}).", UserWarning, stacklevel=2)
+            warnings.warn(f"{count:,} {self.wrong} ({self.folder}).", UserWarning, stacklevel=2)
         if refused:
-            message = "batches cannot be kept in the cache, so that the storage is read again for every query"
-            warnings.warn(f"{message} ({self.folder}: {refused}).", UserWarning, stacklevel=2)
+            warnings.warn(f"{self.unkept} ({self.folder}: {refused}).", UserWarning, stacklevel=2)
 
-    def _path(self, digest: str) -> Path:
-        return self.folder / digest[:2] / digest
+    def _path(self, name: str) -> Path:
+        return self.folder / name[:2] / name
 
     def _make_folder(self, folder: Path) -> None:
         """Make what is missing, 0700; refuse a place where another user could swap a folder for a symbolic link."""
@@ -151,9 +164,6 @@ class BatchCache:
                 raise PermissionError(errno.EPERM, "it is another user's, or others may write there")
         folder.mkdir(mode=0o700, exist_ok=True)
 
-    def _refuse(self, error: OSError) -> None:
-        self._refused = error.strerror or str(error)
-
     def _discard(self, path: Path) -> None:
         try:
             if path.is_dir() and not path.is_symlink():
@@ -161,7 +171,7 @@ class BatchCache:
             else:
                 path.unlink(missing_ok=True)
         except OSError as error:
-            self._refuse(error)  # it is fetched all the same
+            self.refuse(error.strerror or str(error))  # the query goes on all the same
             return
         with self._lock:
             self._discarded += 1
@@ -172,7 +182,7 @@ class BatchCache:
         Of two at it, both go down the same list and count what the other removed: no more goes than must.
         """
         self._added = 0
-        entries = sorted(_entries(self.folder))
+        entries = sorted(entry for kind in _KINDS for entry in _entries(self.folder.with_name(kind)))
         excess = sum(size for _, _, size in entries) - self.limit
         for _, path, size in entries:
             if excess <= 0:
@@ -182,13 +192,29 @@ class BatchCache:
                 excess -= size
 
 
-def _read(descriptor: int, size: int) -> bytes:
-    """The bytes of a plain file of that size; nothing of any other."""
+class BatchCache(Cache):
+    """Batches by SHA-256."""
+
+    kind = "batches"
+    wrong = "cached batch(es) were not what was sealed; they were discarded and fetched again"
+    unkept = "batches cannot be kept in the cache, so that the storage is read again for every query"
+
+    def get(self, digest: str, size: int) -> bytes | None:
+        """The batch with this SHA-256 (hex) and size in bytes, hashed now; None where it is not here."""
+        return self.read(digest, size, lambda data: len(data) == size and sha256(data).hexdigest() == digest)
+
+    def put(self, digest: str, data: bytes) -> None:
+        """Keep a batch whose SHA-256 (hex) was just compared."""
+        self.write(digest, data)
+
+
+def _read(descriptor: int, most: int) -> bytes:
+    """The bytes of a plain file of at most so many; nothing of any other."""
     status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+    if not stat.S_ISREG(status.st_mode) or status.st_size > most:
         return b""
     with os.fdopen(descriptor, "rb", closefd=False) as file:
-        return file.read(size + 1)
+        return file.read(most + 1)
 
 
 def _entries(folder: Path) -> Iterator[tuple[int, str, int]]:

@@ -14,7 +14,8 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from auditlib.errors import MalformedError, MismatchError, MissingError, UnavailableError
@@ -75,39 +76,82 @@ class LocalVault:
 
     def get(self, key: str, limit: int = MAX_DOCUMENT_BYTES, version: str = "") -> bytes:
         """See Vault.get."""
+        with self._opened(key) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
+            # As much as there is: memory for the whole limit would be taken first. What grew meanwhile comes after.
+            size = os.fstat(descriptor).st_size
+            data = file.read(min(size, limit) + 1)
+            if len(data) > size:
+                data += file.read(limit + 1 - len(data))
+            self._check_size(key, len(data), limit)
+        return data
+
+    def copy(self, key: str, limit: int, descriptor: int) -> int:
+        """See Copying.copy."""
+        done = 0
+        with self._opened(key) as source:
+            while done <= limit and (part := os.sendfile(descriptor, source, done, limit + 1 - done)):
+                done += part
+            self._check_size(key, done, limit)
+        return done
+
+    @contextmanager
+    def _opened(self, key: str) -> Iterator[int]:
+        """The object's file, open for reading."""
         check_key(key)
         where = f"{self.url}: {key}"
         try:
             # O_NONBLOCK: a pipe put in an object's place must not hang the reader
             descriptor = os.open(self._path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
+            try:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise MismatchError("this is no plain file.", where=where)
+                yield descriptor
+            finally:
                 os.close(descriptor)
-                raise MismatchError("this is no plain file.", where=where)
-            with os.fdopen(descriptor, "rb") as file:
-                data = file.read(limit + 1)
         except FileNotFoundError:
             raise MissingError("there is no such object.", where=where) from None
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENXIO):
                 raise MismatchError("this is no plain file.", where=where) from None
             raise _unavailable(error, where) from None
-        if len(data) > limit:
+
+    def _check_size(self, key: str, size: int, limit: int) -> None:
+        if size > limit:
             raise MismatchError(
                 "the object is larger than it may be.",
-                where=where,
+                where=f"{self.url}: {key}",
                 expected=f"at most {limit} bytes",
-                found=status.st_size,
+                found=self._path(key).lstat().st_size,
             )
-        return data
 
     def list(self, prefix: str = "") -> Iterator[Stored]:
         """See Vault.list."""
         start = self.root / check_key(prefix.rstrip("/")) if prefix else self.root
         try:
-            yield from self._walk(start)
+            if not self._leaves(start):
+                yield from self._walk(start)
         except OSError as error:
             raise _unavailable(error, f"{self.url}: {prefix}") from None
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """See Foldered.folders."""
+        start = self.root / check_key(prefix.rstrip("/"))
+        try:
+            if self._leaves(start) or not start.is_dir():
+                return []
+            with os.scandir(start) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        except OSError as error:
+            raise _unavailable(error, f"{self.url}: {prefix}") from None
+
+    def _leaves(self, folder: Path) -> bool:
+        """Whether a symbolic link leads there: what is behind it is no part of the vault."""
+        path = self.root
+        for part in folder.relative_to(self.root).parts:
+            path /= part
+            if path.is_symlink():
+                return True
+        return False
 
     def _path(self, key: str) -> Path:
         """Where the object lies; MismatchError where a symbolic link on the way would lead out of the vault."""

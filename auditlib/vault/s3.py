@@ -214,6 +214,18 @@ class S3Vault:
         folder = check_key(prefix.rstrip("/")) + "/" if prefix else ""
         yield from self._list(self.prefix + folder)
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        """See Foldered.folders; also those that hold nothing but delete markers."""
+        start = self.prefix + check_key(prefix.rstrip("/")) + "/"
+        pages = self.client.get_paginator("list_object_versions").paginate(
+            Bucket=self.bucket, Prefix=start, Delimiter="/"
+        )
+        try:
+            found = [entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", [])]
+        except (ClientError, BotoCoreError) as error:
+            raise self._error(error, prefix) from None
+        return sorted(name.removeprefix(start).rstrip("/") for name in found)
+
     def _list(self, prefix: str) -> Iterator[Stored]:
         pages = self.client.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=prefix)
         waiting: list[Stored] = []  # newest first, as the server lists them
