@@ -71,7 +71,7 @@ def test_where_the_process_that_forks_is_killed_another_takes_its_place(tmp_path
     """The next request starts a new one."""
     before = kernels._the_server()
     os.kill(before._process.pid, signal.SIGKILL)
-    before._process.wait()
+    assert before._process.wait() == -signal.SIGKILL
     assert run(tmp_path, "print('again')") == ["again\n"]
     assert kernels._the_server() is not before
 

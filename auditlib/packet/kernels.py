@@ -51,12 +51,13 @@ class _Server:
         return self._process.poll() is not None
 
     def close(self) -> None:
-        """Ends the process; kernels that still run end with it."""
-        if self.owner != os.getpid():
-            return
+        """Ends the process, and with it kernels that still run; in a fork of its owner, lets go of it."""
         self._questions.close()
         self._answers.close()
-        self._process.wait()
+        if self.owner == os.getpid():
+            self._process.wait()
+        else:
+            self._process.returncode = 0  # no child of this process, which can neither wait for it nor end it
 
 
 class _Kernel:
@@ -114,8 +115,10 @@ def _the_server() -> _Server:
     """This process's own server; a new one where it ended, or where this process was itself forked."""
     global _server  # noqa: PLW0603 - one for the whole process
     with _starting:
-        if _server is None or _server.owner != os.getpid() or _server.ended():
-            _server = _Server()
+        if _server is not None and (_server.owner != os.getpid() or _server.ended()):
+            _server.close()
+            _server = None
+        _server = _server or _Server()
         return _server
 
 
