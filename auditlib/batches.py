@@ -18,7 +18,7 @@ import numpy as np
 
 from auditlib import pipeline
 from auditlib.announce import Announced
-from auditlib.cluster import spread
+from auditlib.cluster import Cluster, spread
 from auditlib.contents import BatchResult, check_bytes, check_records, ids_of
 from auditlib.digests import DigestStore
 from auditlib.errors import AuditlibError, MissingError, UnavailableError
@@ -39,6 +39,7 @@ _TOGETHER_BYTES = 8 * 1024**2  # of files, whatever their seals say of the event
 _KEY_BYTES = 32
 _READERS = 4  # threads that read and hash; as many batches are in memory
 _READ_BYTES = _READERS * MAX_BATCH_BYTES  # in memory at a time
+DOUBTED = 64  # one batch of so many, by chance, is read again here after a cluster's worker read it
 _MAX_REPEATED = 1000  # ids sealed in two batches that are named; the rest are counted
 
 
@@ -118,8 +119,15 @@ def _results(history: History, turn: Turn, key: bytes, deep: bool, executor: Exe
         with ThreadPoolExecutor(readers) as pool:
             yield from _ahead(pool, partial(_check_bytes, history.vault, _READ_BYTES // readers), named, 2 * readers)
     else:
-        work = partial(_work, history.vault.url, key, deep, _catalogs(history))
-        for results in spread(executor, work, _groups(named, history, turn), _killed):
+        catalogs = _catalogs(history)
+        work = partial(_work, history.vault.url, key, deep, catalogs)
+        handed: deque[list[Named]] = deque()  # in the order in which their results come back
+        groups = _noted(_groups(named, history, turn), handed)
+        again = partial(_check_group, history.vault, key, deep, catalogs)
+        for number, results in enumerate(spread(executor, work, groups, _killed)):
+            if isinstance(executor, Cluster):
+                _doubt(handed[0], results, again, deep, sure=number == 0)
+            handed.popleft()
             yield from results
 
 
@@ -149,6 +157,41 @@ def _groups(named: Iterable[Named], history: History, turn: Turn) -> Iterator[li
             group, held = [], 0
     if group:
         yield group
+
+
+def _noted(groups: Iterable[list[Named]], handed: deque[list[Named]]) -> Iterator[list[Named]]:
+    for group in groups:
+        handed.append(group)
+        yield group
+
+
+def _doubt(
+    group: Sequence[Named],
+    results: Sequence[BatchResult],
+    again: Callable[[Sequence[Named]], Iterator[BatchResult]],
+    deep: bool,
+    *,
+    sure: bool,
+) -> None:
+    """What other machines say of batches, held against the seals, and by chance against a reading of one's own.
+
+    A root or a fault that does not fit the seal is looked at here, and so is one batch in DOUBTED, `sure` at least one
+    of these. UnavailableError where this process finds otherwise: then nothing that the cluster said is used.
+    """
+    chance = secrets.randbelow(len(group)) if sure else None
+    for number, (named, result) in enumerate(zip(group, results, strict=True)):
+        if result == _killed(named):
+            continue  # it might end this process too
+        fits = not result.findings and (not deep or result.root == named.seal.batch.root)
+        if fits and number != chance and secrets.randbelow(DOUBTED):
+            continue
+        if [result] != list(again([named])):
+            raise UnavailableError(
+                "a worker of the cluster told of this batch what is not so, by its fault or on purpose; nothing that "
+                "the cluster said is used.",
+                where=named.seal.batch.object,
+                remedy="Verify without --scheduler, and look at the workers.",
+            )
 
 
 def _ahead(

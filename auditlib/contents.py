@@ -39,9 +39,10 @@ MAX_FAULTS = 20  # invalid records named in one batch; the rest are counted
 
 
 class BatchResult(msgspec.Struct):
-    """What checking one batch found: findings, id digests (uint64, 8 bytes an event), and its pulse."""
+    """What checking one batch found: findings, its Merkle root, id digests (uint64, 8 bytes an event), its pulse."""
 
     findings: list[Finding]
+    root: str = ""  # rebuilt from the records, hex; '' where none could be
     digests: bytes = b""
     pulse: pipeline.Pulse | None = None
 
@@ -120,7 +121,7 @@ def _check_parsed(
         with _readable(add):
             _check_records(batch, catalog or _NO_CATALOG, add)
     with _readable(add):
-        _check_tree(batch, batch.subtrees() if nodes is None else nodes, seal, add)
+        result.root = _check_tree(batch, batch.subtrees() if nodes is None else nodes, seal, add)
     with _readable(add):
         _check_described(batch, seal, add)
     with _readable(add):
@@ -165,7 +166,7 @@ def _check_records(batch: ParsedBatch, catalog: Catalog, add: Callable[[str, obj
         add(f"{count - MAX_FAULTS:,} more rows are no valid records.", "canonical, valid records", "")
 
 
-def _check_tree(batch: ParsedBatch, nodes: list[bytes], seal: Seal, add: Callable[[str, object, object], None]) -> None:
+def _check_tree(batch: ParsedBatch, nodes: list[bytes], seal: Seal, add: Callable[[str, object, object], None]) -> str:
     found = merkle.root(nodes).hex()
     if found != seal.batch.root:
         add("the records do not lead to the Merkle root in the seal.", seal.batch.root, found)
@@ -175,6 +176,7 @@ def _check_tree(batch: ParsedBatch, nodes: list[bytes], seal: Seal, add: Callabl
             "the records' own",
             "others",
         )
+    return found
 
 
 def _check_described(batch: ParsedBatch, seal: Seal, add: Callable[[str, object, object], None]) -> None:

@@ -14,8 +14,9 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from auditlib.announce import Announced, announced
-from auditlib.batches import Turn, check_batches
+from auditlib.batches import DOUBTED, Turn, check_batches
 from auditlib.checked import RECHECK_EVENTS, Checked, read_checked, stretches_after, turn_of, write_checked
+from auditlib.cluster import Cluster
 from auditlib.errors import AuditlibError, MalformedError
 from auditlib.findings import NO_ANCHOR, Report, duration, sorted_findings
 from auditlib.formats import layout
@@ -88,7 +89,7 @@ def verify(
         verified_at=format_time(now),
         deep=deep,
         findings=sorted_findings(history.findings),
-        unchecked=tuple(_unchecked(history, said, deep, anchors, turn)),
+        unchecked=(*_unchecked(history, said, deep, anchors, turn), *_believed(deep, executor)),
         checked=tuple(checked),
     )
 
@@ -163,6 +164,14 @@ def _unchecked(
     elif not history.vault.lock_enforced:
         yield "7: retention locks; a local directory cannot enforce one, and its owner can change every file"
     yield "what was never recorded cannot be seen here"
+
+
+def _believed(deep: bool, executor: Executor | None) -> Iterator[str]:
+    if deep and isinstance(executor, Cluster):
+        yield (
+            "6: whether the cluster's workers read what they say: their roots were held against the seals, and about "
+            f"one batch in {DOUBTED}, by chance, was read again by this process"
+        )
 
 
 def _read_before(turn: Turn) -> Iterator[str]:

@@ -258,9 +258,18 @@ def verify(
             min=0, envvar="AUDITLIB_VERIFY_RECHECK", help="Events of old batches read again each time, with --state."
         ),
     ] = 1_000_000,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tcp://HOST:PORT",
+            envvar="AUDITLIB_SCHEDULER",
+            help="Read records (--deep) on a dask cluster whose workers reach the vault under the same name.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make every numbered check and report every fault."""
+    from auditlib.cluster import connect
     from auditlib.display import progress_bar, show_report
     from auditlib.formats.times import DAY
     from auditlib.keyfiles import load_verifier_keys
@@ -275,7 +284,9 @@ def verify(
     anchors = _anchors(against, keys, store) if against else []
     with ExitStack() as stack:
         progress = stack.enter_context(progress_bar("verifying", quiet=as_json))
-        executor = _executor(stack, store, workers) if deep else None
+        executor: Executor | None = None
+        if deep:
+            executor = stack.enter_context(connect(scheduler)) if scheduler else _executor(stack, store, workers)
         report = verify_vault(
             store,
             keys=keys,
