@@ -29,7 +29,7 @@ from auditlib.formats.seal import MAX_BATCH_BYTES, Seal
 from auditlib.formats.times import DAY, format_time, parse_time
 from auditlib.history import History
 from auditlib.locks import CONNECTIONS
-from auditlib.vault import Vault, is_remote, open_vault
+from auditlib.vault import Vault, address_of, is_remote, open_vault
 
 TASK_EVENTS = 1_000_000  # events from which a run of batches is a task: some seconds of one core
 TASK_BATCHES = 256  # batches that are a task, however small
@@ -120,7 +120,7 @@ def _results(history: History, turn: Turn, key: bytes, deep: bool, executor: Exe
             yield from _ahead(pool, partial(_check_bytes, history.vault, _READ_BYTES // readers), named, 2 * readers)
     else:
         catalogs = _catalogs(history)
-        work = partial(_work, history.vault.url, key, deep, catalogs)
+        work = partial(_work, address_of(history.vault), key, deep, catalogs)
         handed: deque[list[Named]] = deque()  # in the order in which their results come back
         groups = _noted(_groups(named, history, turn), handed)
         again = partial(_check_group, history.vault, key, deep, catalogs)

@@ -18,7 +18,7 @@ from tests.collectors import wait_for
 class DaskService:
     """One scheduler; `workers` processes of one thread each, started anew by their nanny when they die."""
 
-    def __init__(self, folder: Path, workers: int) -> None:
+    def __init__(self, folder: Path, workers: int, *preload: str) -> None:
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
         place = folder / "scheduler.json"
@@ -29,6 +29,7 @@ class DaskService:
             self._start(
                 *("worker", self.address, "--host", "127.0.0.1", "--nthreads", "1", "--no-dashboard"),
                 *("--local-directory", str(folder / f"worker-{number}"), "--memory-limit", "0"),
+                *(part for module in preload for part in ("--preload", module)),
             )
 
     def _start(self, *arguments: str) -> None:
@@ -49,9 +50,10 @@ class DaskService:
 
 
 @contextlib.contextmanager
-def dask_service(workers: int = 2) -> Iterator[DaskService]:
+def dask_service(workers: int = 2, *preload: str) -> Iterator[DaskService]:
+    """`preload`: modules that a worker imports before it works."""
     with tempfile.TemporaryDirectory() as folder:
-        service = DaskService(Path(folder), workers)
+        service = DaskService(Path(folder), workers, *preload)
         try:
             yield service
         finally:

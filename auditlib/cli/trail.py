@@ -279,6 +279,8 @@ def verify(
 
     if state is not None and not deep:
         say("The state is kept by --deep alone: it was neither read nor written.")
+    if scheduler is not None and not deep:
+        say("A cluster reads records, which --deep alone asks for: it was not used.")
     keys = load_verifier_keys(key)
     store = open_vault(vault)
     anchors = _anchors(against, keys, store) if against else []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
@@ -79,6 +80,11 @@ class Vault(Protocol):
 def is_remote(vault: Vault) -> bool:
     """Whether each read is a way over the network, so that reading several at once, and keeping batches, pays."""
     return vault.url.startswith("s3://")
+
+
+def address_of(vault: Vault) -> str:
+    """How a process with another working folder opens it."""
+    return vault.url if is_remote(vault) else str(Path(vault.url).absolute())
 
 
 @runtime_checkable
