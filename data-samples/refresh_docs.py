@@ -13,6 +13,7 @@ from pathlib import Path
 from auditlib.formats import layout, merkle
 from auditlib.formats.batch import ParsedBatch, parse_batch
 from auditlib.formats.canonical import canonical
+from auditlib.formats.consistency import consistency_bytes
 from auditlib.history import History, read_history
 from auditlib.vault import open_vault
 
@@ -77,13 +78,24 @@ def facts(history: History, event: str) -> tuple[dict[str, str], dict[str, str]]
     return blocks, prose
 
 
+def extension(history: History) -> str:
+    """The proof that the newest checkpoint extends the one of three seals before."""
+    older = len(history.seals) - 3
+    path = merkle.consistency_proof(history.seals.leaves, older)
+    return consistency_bytes(older, path, history.checkpoint_data).decode().rstrip("\n")
+
+
 def main() -> None:
     """Rewrite the page."""
     page = PAGE.read_text(encoding="utf-8")
     history = read_history(open_vault(str(VAULT)))
     (event,) = re.findall(r"<!-- real: event -->\n```json\n(.*?)```", page, re.S)
     blocks, prose = facts(history, event.replace("\n", ""))
-    patterns = {rf"(?<=<!-- real: {name} -->\n```json\n).*?(?=\n```)": fact for name, fact in blocks.items()}
+    blocks["consistency"] = extension(history)
+    patterns = {
+        rf"(?<=<!-- real: {name} -->\n```{'text' if name == 'consistency' else 'json'}\n).*?(?=\n```)": fact
+        for name, fact in blocks.items()
+    }
     for pattern, fact in (patterns | prose).items():
         page, found = re.subn(pattern, fact.replace("\\", r"\\"), page, flags=re.S)
         if not found:

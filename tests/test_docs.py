@@ -29,6 +29,7 @@ from auditlib.cli import app
 from auditlib.formats import layout, merkle
 from auditlib.formats.catalog import parse_catalog
 from auditlib.formats.checkpoint import parse_checkpoint
+from auditlib.formats.consistency import check_extension
 from auditlib.formats.document import document_hash, parse_document
 from auditlib.formats.event import event_bytes, parse_event, parse_record
 from auditlib.formats.keys import parse_verifier_key
@@ -223,6 +224,16 @@ def test_the_checkpoint_vector_verifies() -> None:
     checkpoint = parse_checkpoint(real("checkpoint").encode(), [key])
     assert (checkpoint.origin, checkpoint.size, checkpoint.signers) == ("acme.example/audit", 43, (key,))
     assert base64.b64encode(checkpoint.root).decode() in real("checkpoint")
+
+
+def test_the_example_consistency_proof_holds_for_the_sample() -> None:
+    """It leads from the sample's checkpoint of that size to its newest one."""
+    key = parse_verifier_key((SAMPLES / "sample.vkey").read_text())
+    size = int(real("consistency").split()[1])
+    older = parse_checkpoint((SAMPLES / "vault" / layout.checkpoint_key(size)).read_bytes(), [key])
+    newer = check_extension(real("consistency").encode(), older, [key])
+    newest = sorted((SAMPLES / "vault" / "checkpoints").rglob("0*"))[-1]
+    assert parse_checkpoint(newest.read_bytes(), [key]) == newer
 
 
 def drawn(tree: str) -> set[str]:

@@ -13,7 +13,20 @@ from typing import Annotated
 import typer
 
 from auditlib import __version__
-from auditlib.cli import account, dashboard, engagement, handover, lab, packet, requests, status, trail, vault, writing
+from auditlib.cli import (
+    account,
+    checkpoint,
+    dashboard,
+    engagement,
+    handover,
+    lab,
+    packet,
+    requests,
+    status,
+    trail,
+    vault,
+    writing,
+)
 from auditlib.cli.common import say, show_json
 from auditlib.errors import AuditlibError, MalformedError, UnavailableError
 
@@ -40,6 +53,7 @@ app.add_typer(writing.store_app, name="store")
 app.add_typer(vault.app)
 app.add_typer(vault.vault_app, name="vault")
 app.add_typer(vault.key_app, name="key")
+app.add_typer(checkpoint.app, name="checkpoint")
 
 
 def main() -> None:

@@ -65,6 +65,19 @@ def pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+def older_notes(given: str) -> list[tuple[str, bytes]]:
+    """(name, bytes) of the checkpoint in a file, or of every one in a packet; nothing of them is verified yet."""
+    from auditlib.formats.checkpoint import MAX_NOTE_BYTES
+    from auditlib.packet.check import read_checkpoints
+
+    path = Path(given)
+    try:
+        whole = path.is_dir() or path.suffix == ".zip"
+        return read_checkpoints(path) if whole else [(given, path.open("rb").read(MAX_NOTE_BYTES + 1))]
+    except OSError as error:
+        raise MalformedError(f"cannot be read ({error.strerror}).", where=given) from None
+
+
 def actions_of(extension: Path | None) -> Any:
     """The built-in catalogue, with the user's own file of actions added."""
     from auditlib.formats.catalog import extend_catalog, parse_catalog

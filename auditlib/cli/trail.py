@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,6 +23,7 @@ from auditlib.cli.common import (
     account,
     actions_of,
     now,
+    older_notes,
     pair,
     say,
     show_json,
@@ -426,21 +427,14 @@ def _where(pairs: list[str]) -> dict[str | tuple[str, ...], Any]:
 
 def _anchors(against: list[str], given: list[Any], store: Any) -> list[tuple[str, Any]]:
     """Older checkpoints from files or packets, each signed by a key trusted here, or by one this trail had before."""
-    from auditlib.formats.checkpoint import MAX_NOTE_BYTES, parse_checkpoint
+    from auditlib.formats.checkpoint import parse_checkpoint
     from auditlib.history import read_history
-    from auditlib.packet.check import read_checkpoints
 
     history = read_history(store, given)
     keys = [*history.trusted, *(key for document in history.documents for key in document.verifiers)]
     anchors = []
     for text in against:
-        path = Path(text)
-        try:
-            whole = path.is_dir() or path.suffix == ".zip"
-            notes = read_checkpoints(path) if whole else [(text, path.open("rb").read(MAX_NOTE_BYTES + 1))]
-        except OSError as error:
-            raise MalformedError(f"cannot be read ({error.strerror}).", where=text) from None
-        for name, data in notes:
+        for name, data in older_notes(text):
             try:
                 anchors.append((name, parse_checkpoint(data, keys)))
             except AuditlibError as error:
@@ -450,6 +444,8 @@ def _anchors(against: list[str], given: list[Any], store: Any) -> list[tuple[str
 
 def _executor(stack: ExitStack, store: Any, workers: int) -> Executor | None:
     """Processes, where there is enough to do."""
+    from concurrent.futures import ProcessPoolExecutor
+
     cores = workers or len(os.sched_getaffinity(0))
     size = sum(entry.size for entry in store.list("batches/"))
     if cores < 2 or (not workers and size < PARALLEL_EVENTS * 30):
