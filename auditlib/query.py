@@ -30,6 +30,9 @@ Values = str | Sequence[str] | None
 Moment = str | date | datetime | None
 Where = Mapping[str | tuple[str, ...], Any]
 
+_MACHINES_OWN = ("localtime", "posixrules")  # zones that are others on other machines: nothing could be made again
+_ZONES = "Write one like UTC or Europe/Berlin."
+
 
 class Filter(msgspec.Struct, frozen=True):
     """What is asked, in canonical form: None asks for everything; times are microseconds since 1970 UTC.
@@ -222,11 +225,13 @@ def _day(value: Moment, where: str) -> date:
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """The time zone of that name (IANA); MalformedError where there is none."""
+    """The time zone of that name (IANA); MalformedError where there is none, or where each machine has another."""
+    if name in _MACHINES_OWN:
+        raise MalformedError(f"{name!r} is no time zone but the machine's own.", where="tz", remedy=_ZONES)
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise MalformedError(f"{name!r} is no time zone; write one like UTC or Europe/Berlin.", where="tz") from None
+        raise MalformedError(f"{name!r} is no time zone.", where="tz", remedy=_ZONES) from None
 
 
 def _values(where: str, given: Any) -> tuple[str, ...] | None:

@@ -478,6 +478,7 @@ def test_days_are_as_long_as_the_clock_makes_them(zone, day, hours):
         ({"tz": "Europe/Atlantis"}, "no time zone"),
         ({"tz": "../../../etc/passwd"}, "no time zone"),
         ({"tz": ""}, "no time zone"),
+        ({"tz": "localtime"}, "no time zone"),
         ({"actor": ""}, "actor: give a value"),
         ({"actor": []}, "actor: give a value"),
         ({"actor": ["a", 5]}, "actor: give a value"),

@@ -42,7 +42,6 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _COLUMN = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _LINE = "line"  # the column of our own in every frame: where a row begins in the file
 _HOUR = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
-_MACHINES_OWN = ("localtime", "posixrules")  # zones that are others on other machines
 _TEXTS = ("system", "query", "exporter")
 _KEYS = ("name", *_TEXTS, "exported_at", "time_zone", "rows", "cutoff", "columns")  # besides `format`
 
@@ -94,10 +93,6 @@ def parse_declaration(name: str, data: bytes) -> Declaration:
         zone_of(zone)
     except MalformedError as error:
         raise MalformedError(error.message, where="time_zone", remedy=error.remedy) from None
-    if zone in _MACHINES_OWN:  # the packet could not be made again anywhere else
-        raise MalformedError(
-            f"{zone!r} is another zone on another machine.", where="time_zone", remedy="Write one like Europe/Berlin."
-        )
     rows = stated.get("rows")
     if type(rows) is not int or rows < 0:
         raise MalformedError("is no whole number: state how many data rows the system exported.", where="rows")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
@@ -22,6 +21,7 @@ from auditlib import errors
 from auditlib.errors import AuditlibError, MalformedError, UnavailableError
 from auditlib.evidence.answer import HANDOVER
 from auditlib.formats.canonical import canonical
+from auditlib.packet.nb import nbformat
 
 INJECTED = "injected-parameters"  # papermill's tag of the cell that holds the values
 _PLACES = (Path(__file__).parent.parent / "notebooks", Path(__file__).parent.parent.parent / "notebooks")

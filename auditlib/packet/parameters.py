@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import nbformat
 
 from auditlib.errors import MalformedError
+from auditlib.packet.nb import nbformat
 from auditlib.packet.values import Parameter, checked, meant, parse_type, parsed, shown
 from auditlib.query import parse_period
 

@@ -59,8 +59,10 @@ def render_report(
     environment.filters["whole"] = lambda number: f"{number:,}"
     environment.filters["ordered"] = _ordered
     environment.filters["columns"] = lambda row: sorted(row, key=lambda name: isinstance(row[name], int | float))
-    style = (_TEMPLATES / "report.css").read_text().replace("DIGEST", evidence_digest)  # printed on every sheet
-    script = "".join((_TEMPLATES / name).read_text() for name in _SCRIPTS)
+    style = (
+        (_TEMPLATES / "report.css").read_text(encoding="utf-8").replace("DIGEST", evidence_digest)
+    )  # printed on every sheet
+    script = "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     heads = read_heads(payload, MAX_ROWS)
     html = environment.get_template("report.html").render(
         packet=packet,

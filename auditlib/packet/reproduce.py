@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import nbformat
 
 from auditlib.attachments import FILES, FOLDER, Attached, Attachment, parse
 from auditlib.attachments.declaration import check_name
@@ -36,6 +35,7 @@ from auditlib.packet.bag import Bag, open_bag
 from auditlib.packet.build import SCOPE, Asked, make_packet
 from auditlib.packet.check import check_packet
 from auditlib.packet.diff import MAX_NOTEBOOK_BYTES, NOTEBOOK, PACKET, Comparison, compare
+from auditlib.packet.nb import nbformat
 from auditlib.packet.notebook import INJECTED, code_hash, find_notebook, request_names
 from auditlib.packet.parameters import declared, read_typed
 from auditlib.trail import Keys, Trail

@@ -29,7 +29,6 @@ _TYPE = re.compile(r"(date|int|number|text|words|bool|zone|choice)\s*(?:\[([^\[\
 _INT = re.compile(r"[+-]?\d{1,16}", re.ASCII)  # 2^53 - 1 has 16 digits
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)  # Python reads weeks like 2026-W10-1 too
-_MACHINES_OWN = ("localtime", "posixrules")  # zones that are others on other machines
 _WORDS = {
     "bool": "true or false",
     "date": "day or time",
@@ -184,7 +183,7 @@ def _date(parameter: Parameter, value: Any) -> str:
 def _zone(parameter: Parameter, value: Any) -> str:
     name = _text(parameter, value)
     try:
-        if len(name) <= MAX_TIME_CHARS and name not in _MACHINES_OWN:
+        if len(name) <= MAX_TIME_CHARS:
             return zone_of(name).key
     except MalformedError:
         pass

@@ -136,7 +136,7 @@ def _page(
         finalize=visible,
     )
     environment.filters["whole"] = lambda number: f"{number:,}"
-    style = _STYLE.read_text().replace("Evidence digest DIGEST", f"Index digest {digest}")
+    style = _STYLE.read_text(encoding="utf-8").replace("Evidence digest DIGEST", f"Index digest {digest}")
     hashed = base64.b64encode(sha256(style.encode()).digest()).decode()
     html = environment.get_template(HTML).render(
         rows=[
