@@ -1,16 +1,18 @@
-"""What no seal names, and what the seals alone say: checks 4 (pages), 6 (unlisted actions), 8, and 9 by counts."""
+"""What no seal names, and what seals alone say: checks 1 (other versions), 4 (pages), 6 (unlisted), 8, 9 (counts)."""
 
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from itertools import pairwise
 
 import numpy as np
 
-from auditlib.errors import AuditlibError, MissingError, UnavailableError
+from auditlib.errors import AuditlibError, MalformedError, MismatchError, MissingError, UnavailableError
 from auditlib.formats import layout, merkle
+from auditlib.formats.checkpoint import MAX_NOTE_BYTES, parse_checkpoint
 from auditlib.formats.times import format_time
-from auditlib.history import History
+from auditlib.history import History, check_extends
 from auditlib.reading import MAX_PAGE_BYTES
 
 _UNLISTED_SHOWN = 5  # actions named that no catalogue lists
@@ -90,6 +92,24 @@ def check_shadows(history: History) -> None:
             f"version {shadow.version}",
             "warning",
         )
+
+
+def check_equivocation(history: History) -> None:
+    """Check 1 on every version of a checkpoint that was not read: one that a key of the trail signed is its word too.
+
+    A key holder who signed two histories is convicted by either of them, wherever the storage keeps the second.
+    """
+    keys = (*history.trusted, *(key for document in history.documents for key in document.verifiers))
+    keys = tuple(dict.fromkeys(keys))
+    for key in sorted({shadow.key for shadow in history.shadows if not shadow.marker}):
+        if layout.number_of("checkpoint", key) is None:
+            continue
+        for version in history.versions_of(key):
+            if version == history.version_of(key):
+                continue
+            with suppress(MalformedError, MismatchError, MissingError):  # nobody's word; check 8 tells that it is there
+                signed = parse_checkpoint(history.vault.get(key, MAX_NOTE_BYTES, version), keys)
+                check_extends(history, signed, f"{key} (version {version})")
 
 
 def _in_place(key: str) -> bool:

@@ -24,7 +24,7 @@ from auditlib.formats.checkpoint import Checkpoint, parse_checkpoint
 from auditlib.formats.keys import VerifierKey
 from auditlib.formats.times import format_time, parse_time
 from auditlib.history import History, check_extends, read_history
-from auditlib.leftovers import check_counted_numbers, check_leftovers, check_listed, check_shadows
+from auditlib.leftovers import check_counted_numbers, check_equivocation, check_leftovers, check_listed, check_shadows
 from auditlib.locks import EXPIRING, check_locks
 from auditlib.vault import Vault
 
@@ -61,6 +61,7 @@ def verify(
     anchors = [*against, *_anchor(history, before, str(state))]
     for name, older in anchors:
         check_extends(history, older, name)
+    check_equivocation(history)
     said = announced(history)
     if history.errors:
         before = None  # what was read was another history: all of this one is to be read

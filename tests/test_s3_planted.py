@@ -132,6 +132,32 @@ def test_a_second_sealers_seal_is_not_passed(sealed, tmp_path):
     assert verify(sealed.vault, keys=[KEY.verifier], deep=True, now=now()).ok
 
 
+def test_a_second_history_that_the_key_signed_is_an_error_wherever_it_lies(sealed):
+    """Beside a checkpoint that was read, under another's name, or past the newest: the key convicts itself."""
+    vault = sealed.vault
+    assert sealed.verify(now=now()).ok
+    other = merkle.leaf_hash(b"another seal")
+    for key, size in ((layout.checkpoint_key(2), 2), (layout.checkpoint_key(2), 1), (layout.checkpoint_key(1), 9)):
+        plant(vault, key, sign_checkpoint(KEY.name, size, other, [KEY]))
+        found = [finding for finding in sealed.verify(now=now()).findings if finding.severity == "error"]
+        assert {finding.check for finding in found} == {1}
+        assert f"{key} (version " in found[-1].object or f"{key} (version " in found[0].object
+
+
+def test_another_version_of_a_checkpoint_that_is_no_other_history_is_a_warning(sealed):
+    """A true one put again, under its own or another's name, and one by a stranger's key: told, and nothing more."""
+    vault = sealed.vault
+    for key, data in (
+        (layout.checkpoint_key(2), vault.get(layout.checkpoint_key(2))),
+        (layout.checkpoint_key(2), vault.get(layout.checkpoint_key(1))),
+        (layout.checkpoint_key(1), sign_checkpoint(KEY.name, 1, merkle.leaf_hash(b"strange"), [EVIL_KEY])),
+    ):
+        plant(vault, key, data)
+    report = sealed.verify(now=now())
+    assert report.ok
+    assert [finding.check for finding in report.findings if finding.severity == "warning"] == [8, 8, 8]
+
+
 def test_a_gateway_whose_clock_is_behind_does_not_make_a_shadow_the_original(sealed, service):
     """Ceph stamps a version by the clock of the gateway that took it: the listing's order says which was first."""
     vault = sealed.vault
