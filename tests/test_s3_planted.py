@@ -132,6 +132,18 @@ def test_a_second_sealers_seal_is_not_passed(sealed, tmp_path):
     assert verify(sealed.vault, keys=[KEY.verifier], deep=True, now=now()).ok
 
 
+@pytest.mark.parametrize("number", [1, 7])
+def test_a_planted_trail_document_stops_no_reader(sealed, number, monkeypatch):
+    """Bytes that are none, next to the one in force or far from it: a warning, and questions are answered."""
+    plant(sealed.vault, layout.trail_key(number), b"planted")
+    monkeypatch.setattr(trails, "open_vault", lambda url: sealed.vault)
+    with trails.open(sealed.vault.url, keys=[KEY.verifier]) as trail:
+        assert trail.events().count() == 24
+    report = sealed.verify(now=now())
+    assert report.ok
+    assert {(finding.check, finding.severity) for finding in report.findings} == {(4, "warning")}
+
+
 def test_a_second_history_that_the_key_signed_is_an_error_wherever_it_lies(sealed):
     """Beside a checkpoint that was read, under another's name, or past the newest: the key convicts itself."""
     vault = sealed.vault
