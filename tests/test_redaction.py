@@ -30,6 +30,7 @@ def grant(number):
             "granted_role": "admin",
             "ip": ADDRESS.format(number % 200),
             "nested": {"mail": f"x{number}@example.org"},
+            "told": [{"mail": f"y{number}@example.org", "how": "post"}, 7, [{"mail": []}, {"how": "call"}]],
         },
     )
 
@@ -117,11 +118,12 @@ def test_both_verifiers_pass_it_and_say_what_is_not_proven(packed, capsys):
 
 
 def test_nested_fields_and_sessions_can_be_left_out_together(packed):
-    """Each record lacks what it had of them."""
-    files = read_folder(packed("both", "context.nested.mail", "actor.session"))
+    """Each record lacks what it had of them, in every element of a list too."""
+    files = read_folder(packed("both", "context.nested.mail", "context.told.mail", "actor.session"))
     for line in files["data/events.jsonl"].splitlines():
         event = json.loads(line)["event"]
         assert event["actor"]["session"] is None and event["context"]["nested"] == {}
+        assert event["context"]["told"] == [{"how": "post"}, 7, [{}, {"how": "call"}]]
     assert b"example.org" not in files["data/events.jsonl"]
 
 
@@ -149,10 +151,10 @@ def test_a_value_that_stands_elsewhere_stops_the_packet(tmp_path):
     assert not (tmp_path / "p").exists()
 
 
-@pytest.mark.parametrize("cheat", ["hide", "undeclared", "put back"])
+@pytest.mark.parametrize("cheat", ["hide", "undeclared", "put back", "put back into a list", "an empty one put back"])
 def test_redaction_hides_no_forgery(packed, cheat):
     """A record marked as cut that is not declared so, one less declared, a field put back: both verifiers see it."""
-    packet = Packet(read_folder(packed("cut", "context.ip")))
+    packet = Packet(read_folder(packed("lists", "context.ip", "context.told.mail")))
     if cheat == "hide":
         packet.json("data/packet.json", lambda found: {**found, "redacted": None})
     elif cheat == "undeclared":
@@ -160,7 +162,11 @@ def test_redaction_hides_no_forgery(packed, cheat):
     else:
         lines = packet.files["data/events.jsonl"].splitlines()
         first = json.loads(lines[0])
-        first["event"]["context"]["ip"] = "198.51.100.1"
+        context = first["event"]["context"]
+        if cheat == "put back":
+            context["ip"] = "198.51.100.1"
+        else:
+            context["told"][2][1]["mail"] = "z@example.org" if "into" in cheat else []
         packet.files["data/events.jsonl"] = b"".join(line + b"\n" for line in [canonical(first), *lines[1:]])
     report = packet.fix().check((KEY.verifier,))
     assert not report.ok and {finding.check for finding in report.findings} == {5}

@@ -59,9 +59,13 @@ class Bag:
             raise MalformedError(f"{self.sizes[name]:,} bytes; at most {limit:,} are read.", where=name)
         if isinstance(self._source, Path):
             try:
-                return (self._source / name).read_bytes()
+                with (self._source / name).open("rb") as file:
+                    data = file.read(self.sizes[name] + 1)
             except OSError as error:
                 raise UnavailableError(f"cannot be read ({error.strerror}).", where=name) from None
+            if len(data) != self.sizes[name]:
+                raise MismatchError("the file changed while it was read.", where=name)
+            return data
         try:
             with self._source.open(self._prefix + name) as member:
                 data = member.read(limit + 1)

@@ -470,9 +470,13 @@ def _has(record: Record | None, field: str) -> bool:
         return False
     if field == "actor.session":
         return record.event.actor.session is not None
-    place: Any = {"context": record.event.context}
-    for key in field.split("."):
-        if not isinstance(place, dict) or key not in place:
-            return False
-        place = place[key]
-    return True
+    return _stands({"context": record.event.context}, field.split("."))
+
+
+def _stands(place: Any, path: list[str]) -> bool:
+    """Whether the path leads anywhere; through a list, by any of its elements."""
+    if not path:
+        return True
+    if isinstance(place, list):
+        return any(_stands(element, path) for element in place)
+    return isinstance(place, dict) and path[0] in place and _stands(place[path[0]], path[1:])

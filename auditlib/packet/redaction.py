@@ -76,13 +76,19 @@ def _remove(record: dict[str, Any], field: str, values: set[str]) -> bool:
         gone, actor["session"] = actor["session"], None
         values.update(_scalars(gone))
         return gone is not None
-    *way, last = field.split(".")
-    place = record["event"]
-    for key in way:
-        place = place.get(key) if isinstance(place, dict) else None
-    if not isinstance(place, dict) or last not in place:
+    return _remove_path(record["event"], field.split("."), values)
+
+
+def _remove_path(place: Any, path: Sequence[str], values: set[str]) -> bool:
+    """Take the field out of a place and, where a list stands on the way, out of each of its elements."""
+    if isinstance(place, list):
+        removed = [_remove_path(element, path, values) for element in place]  # of all, not only up to the first
+        return any(removed)
+    if not isinstance(place, dict) or path[0] not in place:
         return False
-    values.update(_scalars(place.pop(last)))
+    if len(path) > 1:
+        return _remove_path(place[path[0]], path[1:], values)
+    values.update(_scalars(place.pop(path[0])))
     return True
 
 

@@ -196,12 +196,15 @@ function checkRecord(line) {
 /** Whether an event has a field: actor.session, or a dotted path of its context. */
 function hasField(event, path) {
   if (path === "actor.session") return event.actor.session !== null;
-  let place = { context: event.context };
-  for (const key of path.split(".")) {
-    if (place === null || typeof place !== "object" || Array.isArray(place) || !Object.hasOwn(place, key)) return false;
-    place = place[key];
-  }
-  return true;
+  return stands({ context: event.context }, path.split("."));
+}
+
+/** Whether a path leads anywhere; through a list, by any of its elements. */
+function stands(place, path) {
+  if (!path.length) return true;
+  if (Array.isArray(place)) return place.some((element) => stands(element, path));
+  const object = place !== null && typeof place === "object";
+  return object && Object.hasOwn(place, path[0]) && stands(place[path[0]], path.slice(1));
 }
 
 /** At most 8 levels, no U+0000, no object whose only key is $enc, no integer written as a double (1e+21). */

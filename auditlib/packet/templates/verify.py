@@ -325,12 +325,16 @@ def has_field(event, path):
     """Whether an event has a field: actor.session, or a dotted path of its context."""
     if path == "actor.session":
         return event["actor"]["session"] is not None
-    place = {"context": event["context"]}
-    for key in path.split("."):
-        if not isinstance(place, dict) or key not in place:
-            return False
-        place = place[key]
-    return True
+    return stands({"context": event["context"]}, path.split("."))
+
+
+def stands(place, path):
+    """Whether a path leads anywhere; through a list, by any of its elements."""
+    if not path:
+        return True
+    if isinstance(place, list):
+        return any(stands(element, path) for element in place)
+    return isinstance(place, dict) and path[0] in place and stands(place[path[0]], path[1:])
 
 
 # --- 4  Merkle trees -----------------------------------------------------------------------------------------------
