@@ -18,7 +18,8 @@ import pyarrow as pa
 from auditlib.formats.catalog import PATHS, Action
 from auditlib.formats.times import LATEST, format_time
 from auditlib.query import Filter, Moment, build_filter, context_path, like_pattern
-from auditlib.trail import Selection, Trail, in_utc
+from auditlib.scan import in_utc
+from auditlib.trail import Selection, Trail
 
 # A time or a number that cannot be read must not read as "none stated": it becomes the one that lets a test fail.
 _UNREADABLE_TIME = "TIMESTAMPTZ '1970-01-01 00:00:00+00'"  # an end that was over before anything began

@@ -10,7 +10,6 @@ answer is chosen from the seals' ranges and counts; that rests on the sealer's w
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,8 +25,8 @@ import pyarrow as pa
 from auditlib import export as exports
 from auditlib import verify as verification
 from auditlib.checked import RECHECK_EVENTS
-from auditlib.errors import MalformedError, MismatchError, UnavailableError
-from auditlib.files import Part, VerifiedFiles
+from auditlib.errors import MalformedError, MismatchError
+from auditlib.files import VerifiedFiles
 from auditlib.findings import Report, duration
 from auditlib.formats.catalog import Catalog, parse_catalog
 from auditlib.formats.checkpoint import Checkpoint
@@ -36,8 +35,10 @@ from auditlib.formats.keys import VerifierKey
 from auditlib.formats.seal import Seal
 from auditlib.formats.times import format_time
 from auditlib.history import History, read_history
+from auditlib.jail import jailed
 from auditlib.keyfiles import load_verifier_keys
 from auditlib.query import Filter, Moment, Values, Where, build_filter
+from auditlib.scan import COLUMNS, ROWS_A_BATCH, ask, connect, in_utc
 from auditlib.vault import open_vault
 from auditlib.vault.cache import batch_cache
 
@@ -46,15 +47,8 @@ if TYPE_CHECKING:
 
 Keys = str | Path | VerifierKey | Iterable[str | Path | VerifierKey] | None
 
-SQL_MEMORY = "4GB"  # for one statement of the user's own
-SQL_SECONDS = 60  # before a statement of the user's own is stopped
-SQL_RESULT_BYTES = 1024 * 1024 * 1024  # of the answer to one statement of the user's own
-ROWS_A_BATCH = 65_536  # rows of a result held at a time while it streams
 _PREVIEW_ROWS = 20  # rows a notebook shows of a selection
 _LAG = "(epoch_us(recorded_at) - epoch_us(occurred_at)) / 1e6 AS recorded_after_seconds"
-_COLUMNS = ", ".join(SCHEMA.names)
-_SELECT_NODES = ("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE")  # what a SELECT is made of
-_TABLE_FUNCTIONS = ("generate_series", "json_each", "json_tree", "range", "unnest")  # those that reach nothing else
 
 
 def open(vault: str | Path, *, keys: Keys = None, at: int | None = None, catalog: Path | None = None) -> Trail:
@@ -185,26 +179,7 @@ class Trail:
 
     def sql(self, statement: str) -> Answer:
         """One SELECT of your own over the view `events`, in a jail: no file, no network, no settings, 60 seconds."""
-        parts = self.files.parts(self.seals, self.seals)
-        jail = _connect(memory_limit=SQL_MEMORY, temp_directory="")  # a folder to spill into could be written to
-        try:
-            _check_select(jail, statement)
-            jail.execute(f"CREATE VIEW events AS SELECT * FROM ({_source(parts)})")
-            jail.execute("SET allowed_paths = " + _literal([path for part in parts for path in part.paths]))
-            jail.execute("SET enable_external_access = false")
-            jail.execute("SET lock_configuration = true")
-            stop = threading.Timer(SQL_SECONDS, jail.interrupt)
-            stop.start()
-            try:
-                return Answer(in_utc(_bounded(jail.sql(statement).to_arrow_reader(ROWS_A_BATCH))))
-            except duckdb.InterruptException:
-                raise UnavailableError(f"the statement ran past {SQL_SECONDS} s and was stopped.") from None
-            except (duckdb.Error, pa.ArrowException) as error:
-                raise MalformedError(str(error).splitlines()[0], where="sql") from None
-            finally:
-                stop.cancel()
-        finally:
-            jail.close()
+        return Answer(jailed(self.files.parts(self.seals, self.seals), statement))
 
     def __repr__(self) -> str:
         return f"Trail({self.origin!r}, {self.checkpoint.size} seals, {self.count:,} events)"
@@ -231,17 +206,11 @@ class Trail:
         parts = self.files.parts(seals, self.seals)
         with self._connecting:
             if self._database is None:
-                self._database = _connect()
+                self._database = connect()
                 # The files never change and keep their paths as long as the database lives: footers are parsed once.
                 self._database.execute("SET parquet_metadata_cache = true")
             cursor = self._database.cursor()
-        try:
-            relation = cursor.sql(f"WITH batches AS ({_source(parts)}) {statement}", params=values)
-        except duckdb.InvalidInputException as error:
-            raise MalformedError(str(error).splitlines()[0], where="query") from None
-        if relation is None:
-            raise MalformedError("the statement gives no rows.", where="query")
-        return relation
+        return ask(cursor, parts, statement, values)
 
     def _repr_html_(self) -> str:
         first, last = self.recorded
@@ -281,7 +250,7 @@ class Selection:
 
     def arrow(self) -> pa.Table:
         """The events as an Arrow table: sequence, row, the columns of a batch, recorded_after_seconds."""
-        return in_utc(self._relation(f"sequence, row, {_COLUMNS}, {_LAG}").to_arrow_table())
+        return in_utc(self._relation(f"sequence, row, {COLUMNS}, {_LAG}").to_arrow_table())
 
     def df(self) -> pd.DataFrame:
         """The events as a DataFrame; times are UTC-aware, `context` is its canonical JSON text."""
@@ -290,7 +259,7 @@ class Selection:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The events as a stream of Arrow batches, in bounded memory; a single empty one where nothing answers."""
-        reader = self._relation(f"sequence, row, {_COLUMNS}, {_LAG}").to_arrow_reader(ROWS_A_BATCH)
+        reader = self._relation(f"sequence, row, {COLUMNS}, {_LAG}").to_arrow_reader(ROWS_A_BATCH)
         empty = True
         for batch in reader:
             for part in in_utc(pa.Table.from_batches([batch])).to_batches():
@@ -303,7 +272,7 @@ class Selection:
     def head(self, rows: int) -> pa.Table:
         """The first events alone."""
         condition, values = self.filter.sql()
-        return in_utc(self.trail.scan(self.seals, _COLUMNS, f"{condition} LIMIT {int(rows)}", values).to_arrow_table())
+        return in_utc(self.trail.scan(self.seals, COLUMNS, f"{condition} LIMIT {int(rows)}", values).to_arrow_table())
 
     def export(
         self,
@@ -379,119 +348,3 @@ class Answer:
         shown = self._table.slice(0, _PREVIEW_ROWS)
         more = f"<p>{self._table.num_rows:,} rows, the first {_PREVIEW_ROWS} shown</p>"
         return (more if self._table.num_rows > _PREVIEW_ROWS else "") + exports.html_table(shown)
-
-
-_DUCKDB_TYPES = {"sequence": "BIGINT", "row": "BIGINT"} | {
-    field.name: "TIMESTAMPTZ"
-    if pa.types.is_timestamp(field.type)
-    else "BIGINT"
-    if field.type == pa.int64()
-    else "VARCHAR"
-    for field in SCHEMA
-}
-
-
-def in_utc(table: pa.Table) -> pa.Table:
-    """The same table with every time zone named plain UTC (DuckDB writes Etc/UTC)."""
-    kinds = [
-        field.with_type(pa.timestamp("us", "UTC")) if pa.types.is_timestamp(field.type) and field.type.tz else field
-        for field in table.schema
-    ]
-    return table.cast(pa.schema(kinds))
-
-
-def _connect(**config: str) -> duckdb.DuckDBPyConnection:
-    """An empty database in memory that looks at no Python variable and speaks UTC."""
-    database = duckdb.connect(config={"python_enable_replacements": False, **config})
-    database.execute("SET TimeZone = 'UTC'")
-    return database
-
-
-def _check_select(database: duckdb.DuckDBPyConnection, statement: str) -> None:
-    """One SELECT, and so is every part of it: a CTE's body may be a COPY, and query() takes a statement as text."""
-    try:
-        text = statement.encode()
-        statements = database.extract_statements(statement)
-        single = len(statements) == 1 and statements[0].type == duckdb.StatementType.SELECT and b"\0" not in text
-        parsed = json.loads(_one(database, "SELECT json_serialize_sql(?)", statement)) if single else {"error": True}
-    except (duckdb.Error, UnicodeEncodeError) as error:
-        raise MalformedError(str(error).splitlines()[0], where="sql") from None
-    except RecursionError:
-        raise MalformedError("the statement is nested too deeply.", where="sql") from None
-    if parsed["error"]:
-        raise MalformedError("give exactly one SELECT over the view events.", where="sql")
-    parts = list(_parts(parsed["statements"]))
-    known = {"events"} | {entry["key"].lower() for part in parts for entry in part.get("cte_map", {}).get("map", ())}
-    for part in parts:
-        kind = str(part.get("type", ""))
-        if kind.endswith("_NODE") and kind not in _SELECT_NODES:
-            raise MalformedError("give exactly one SELECT over the view events.", where="sql")
-        if kind == "BASE_TABLE" and part["table_name"].lower() not in known:
-            raise MalformedError(f"{part['table_name']!r} is not here; only the view events is.", where="sql")
-        if kind == "TABLE_FUNCTION" and part["function"]["function_name"].lower() not in _TABLE_FUNCTIONS:
-            name = part["function"]["function_name"]
-            raise MalformedError(f"{name}() is not allowed here; only the view events can be read.", where="sql")
-
-
-def _parts(value: Any) -> Iterator[dict[str, Any]]:
-    """Every object in a parsed statement, however deep."""
-    waiting = [value]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            yield value
-        if isinstance(value, dict | list):
-            waiting.extend(value.values() if isinstance(value, dict) else value)
-
-
-def _one(database: duckdb.DuckDBPyConnection, statement: str, value: str) -> str:
-    ((text,),) = database.execute(statement, [value]).fetchall()
-    return str(text)
-
-
-def _bounded(reader: pa.RecordBatchReader) -> pa.Table:
-    """A stream as a table, as long as it stays within SQL_RESULT_BYTES."""
-    batches, size = [], 0
-    for batch in reader:
-        batches.append(batch)
-        size += batch.nbytes
-        if size > SQL_RESULT_BYTES:
-            raise MalformedError(
-                f"the answer is larger than {SQL_RESULT_BYTES // 2**20:,} MiB.", where="sql", remedy="Ask for less."
-            )
-    return pa.Table.from_batches(batches, reader.schema)
-
-
-def _source(parts: list[Part]) -> str:
-    """A SELECT of sequence, row and the columns of a batch from verified files, in the order (sequence, row)."""
-    if not parts:
-        names = ", ".join(f"NULL::{kind} AS {name}" for name, kind in _DUCKDB_TYPES.items())
-        return f"SELECT {names} WHERE false"
-    return " UNION ALL ".join(map(_source_of, parts))
-
-
-def _source_of(part: Part) -> str:
-    files = f"read_parquet({_literal(part.paths)}, hive_partitioning = false)"
-    if not part.rolled:
-        numbers = _literal(part.sequences)
-        return (
-            f"SELECT {numbers}[(file_index + 1)::BIGINT]::BIGINT AS sequence, file_row_number::BIGINT AS row, "
-            f"{_COLUMNS} FROM {files}"
-        )
-    return f"SELECT sequence, row, {_COLUMNS} FROM {files}{_asked(part)}"
-
-
-def _asked(part: Part) -> str:
-    """A WHERE that leaves of roll-ups the batches that are asked: by a bit for each, because a list takes long."""
-    if not part.sequences:
-        return ""
-    bits = ["0"] * len(part.extent)
-    for sequence in part.sequences:
-        bits[sequence - part.extent.start] = "1"
-    ends = f"sequence BETWEEN {part.sequences[0]} AND {part.sequences[-1]}"  # by which files are passed over
-    return f" WHERE {ends} AND get_bit('{''.join(bits)}'::BIT, (sequence - {part.extent.start})::INTEGER) = 1"
-
-
-def _literal(values: list[Any]) -> str:
-    """A list of this library's own paths or numbers as an SQL literal."""
-    return "[" + ", ".join(str(v) if isinstance(v, int) else "'" + v.replace("'", "''") + "'" for v in values) + "]"

@@ -17,7 +17,7 @@ from simulator import CATALOG, EVIL_KEY, KEY, Clock, Tamper, record
 from simulator import Trail as Simulated
 
 import auditlib
-from auditlib import files, trail
+from auditlib import files, jail, trail
 from auditlib.errors import MalformedError, MismatchError, UnavailableError
 from auditlib.findings import Finding, Report
 from auditlib.history import read_history
@@ -427,7 +427,7 @@ def test_one_select_over_events_is_answered(opened, statement, rows):
 
 def test_a_statement_that_runs_too_long_is_stopped(opened, monkeypatch):
     """And the trail answers the next one."""
-    monkeypatch.setattr(trail, "SQL_SECONDS", 0.3)
+    monkeypatch.setattr(jail, "SQL_SECONDS", 0.3)
     start = time.monotonic()
     with pytest.raises(UnavailableError, match=r"ran past 0\.3 s"):
         opened.sql("SELECT sum(a.i * b.i) FROM range(1000000000) a(i), range(1000000000) b(i)")
@@ -447,8 +447,8 @@ def test_a_statement_that_runs_too_long_is_stopped(opened, monkeypatch):
 )
 def test_a_statement_that_wants_too_much_memory_is_refused(opened, monkeypatch, statement, tmp_path):
     """The limit counts for the work and for the answer; nothing is spilled to disk."""
-    monkeypatch.setattr(trail, "SQL_MEMORY", "100MB")
-    monkeypatch.setattr(trail, "SQL_RESULT_BYTES", 2**20)
+    monkeypatch.setattr(jail, "SQL_MEMORY", "100MB")
+    monkeypatch.setattr(jail, "SQL_RESULT_BYTES", 2**20)
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".tmp").mkdir()
     with pytest.raises(MalformedError, match=r"Out of Memory|larger than 1 MiB"):

@@ -13,7 +13,8 @@ import pandas as pd
 
 from auditlib.evidence.accounts import Account
 from auditlib.query import Filter
-from auditlib.trail import Selection, Trail, in_utc
+from auditlib.scan import in_utc
+from auditlib.trail import Selection, Trail
 
 MAX_LISTED = 100  # events that are listed of each number asked about
 

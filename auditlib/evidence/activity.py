@@ -22,7 +22,8 @@ from auditlib.evidence.refusals import ADDRESS
 from auditlib.formats.event import ACTOR_TYPES, MAX_ID_BYTES
 from auditlib.formats.times import LATEST, parse_time, to_datetime
 from auditlib.query import Filter
-from auditlib.trail import Selection, Trail, in_utc
+from auditlib.scan import in_utc
+from auditlib.trail import Selection, Trail
 
 MAX_LISTED = 100_000  # events of one actor: their proofs are held in memory while the packet is built
 

@@ -18,7 +18,8 @@ from auditlib.evidence.bursts import KEYS, THING, Bursts
 from auditlib.evidence.refusals import Refusals
 from auditlib.formats.times import DAY, LATEST
 from auditlib.query import Filter
-from auditlib.trail import Selection, Trail, in_utc
+from auditlib.scan import in_utc
+from auditlib.trail import Selection, Trail
 
 HOUR = DAY // 24  # microseconds
 FACTS = (

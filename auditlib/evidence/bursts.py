@@ -21,7 +21,7 @@ import pandas as pd
 from auditlib.evidence.answer import Period
 from auditlib.evidence.refusals import ADDRESS, REFUSED, Refusals
 from auditlib.formats.times import LATEST, SECOND
-from auditlib.trail import in_utc
+from auditlib.scan import in_utc
 
 ACCOUNTS = (
     "account",

@@ -9,7 +9,8 @@ import pandas as pd
 from auditlib.findings import duration
 from auditlib.formats.times import parse_time
 from auditlib.pipeline import SILENCE
-from auditlib.trail import Trail, in_utc
+from auditlib.scan import in_utc
+from auditlib.trail import Trail
 
 COLUMNS = ["source", "events", "first", "last", "longest_silence_seconds", "silences", "silent_from", "silent_until"]
 

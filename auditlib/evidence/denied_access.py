@@ -28,7 +28,8 @@ from auditlib.evidence.statement import Statement, state
 from auditlib.formats.times import format_time, parse_time
 from auditlib.query import Moment
 from auditlib.sampling import Rule, draw_sample
-from auditlib.trail import Trail, in_utc
+from auditlib.scan import in_utc
+from auditlib.trail import Trail
 
 REQUEST = Request(
     name="denied-access",

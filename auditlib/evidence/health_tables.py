@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from auditlib.pipeline import SILENCE, UNPACED
-from auditlib.trail import Trail, in_utc
+from auditlib.scan import in_utc
+from auditlib.trail import Trail
 
 _PERIOD = "recorded_at >= make_timestamptz($since) AND recorded_at < make_timestamptz($until)"
 _PACED = " AND ".join(f"NOT starts_with(source, '{prefix}')" for prefix in UNPACED)

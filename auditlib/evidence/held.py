@@ -20,7 +20,8 @@ from auditlib.evidence.accounts import NEVER, Account, among, meant, micros
 from auditlib.formats.times import DAY
 from auditlib.population import draw
 from auditlib.query import Filter
-from auditlib.trail import Selection, Trail, in_utc
+from auditlib.scan import in_utc
+from auditlib.trail import Selection, Trail
 
 RECENT = DAY  # microseconds before leaving in which a removal belongs to it
 

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from auditlib.query import Filter
-from auditlib.trail import Selection, Trail, in_utc
+from auditlib.scan import in_utc
+from auditlib.trail import Selection, Trail
 
 # A failed or denied attempt may be anybody's; an anonymous actor is nobody's account.
 _LAST = """

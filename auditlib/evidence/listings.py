@@ -23,7 +23,8 @@ from auditlib.evidence.answer import listed, many
 from auditlib.evidence.examined import PLACE, empty_items
 from auditlib.formats.times import format_time, from_datetime, parse_time, to_datetime
 from auditlib.query import Filter
-from auditlib.trail import Selection, Trail, in_utc
+from auditlib.scan import in_utc
+from auditlib.trail import Selection, Trail
 
 RECORD = [*PLACE, "actor_type", "actor_id", "action"]  # of the event that a row rests on; empty for an attached list
 COLUMNS = ["item", *RECORD, "subject", "entitlement", "since", "valid_until"]

@@ -26,7 +26,8 @@ from auditlib.formats.event import source_name
 from auditlib.formats.seal import Seal, Source
 from auditlib.formats.times import SECOND, from_datetime, parse_time
 from auditlib.pipeline import AHEAD, HEARTBEAT, LATE, OWN, REFUSING, SILENCE, UNPACED
-from auditlib.trail import Trail, in_utc
+from auditlib.scan import in_utc
+from auditlib.trail import Trail
 
 Place = tuple[int, int]  # (sequence, row) of a record
 

@@ -39,7 +39,8 @@ from auditlib.formats.times import DAY, parse_time
 from auditlib.pipeline import OWN
 from auditlib.query import Filter, Moment
 from auditlib.sampling import Rule, draw_sample
-from auditlib.trail import Selection, Trail, in_utc
+from auditlib.scan import in_utc
+from auditlib.trail import Selection, Trail
 
 REQUEST = Request(
     name="privileged-actions",

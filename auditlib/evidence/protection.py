@@ -25,7 +25,8 @@ from auditlib.formats.times import DAY, format_time, to_datetime
 from auditlib.history import History
 from auditlib.locks import CONNECTIONS
 from auditlib.query import build_filter
-from auditlib.trail import Trail, in_utc
+from auditlib.scan import in_utc
+from auditlib.trail import Trail
 
 PROBE = "vault.probe"  # the action under which the results of `auditlib probe` are recorded
 SOUND = ("held", "noted")  # results of a probe that leave the lock whole; any other is `broken`

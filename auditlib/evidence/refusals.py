@@ -20,7 +20,8 @@ from auditlib.formats.seal import Seal
 from auditlib.formats.times import LATEST
 from auditlib.pipeline import LATE
 from auditlib.query import Filter
-from auditlib.trail import Selection, Trail, in_utc
+from auditlib.scan import in_utc
+from auditlib.trail import Selection, Trail
 
 MAX_NAMED = 10_000  # actors, targets or addresses in a table, those with the most refusals
 REFUSED = """

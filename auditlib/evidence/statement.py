@@ -20,8 +20,9 @@ from auditlib.formats.seal import Seal
 from auditlib.formats.times import DAY, format_time, parse_time
 from auditlib.pipeline import LATE, OWN, REFUSING
 from auditlib.query import Filter
+from auditlib.scan import in_utc
 from auditlib.seals import Seals
-from auditlib.trail import Trail, in_utc
+from auditlib.trail import Trail
 
 REFUSED_COLUMNS = [
     *("event_id", "recorded_at", "source", "action", "claimed_source", "claimed_event_id", "claimed_action"),

@@ -17,8 +17,9 @@ import pyarrow as pa
 from auditlib.errors import MismatchError, UnavailableError
 from auditlib.formats.columns import SCHEMA
 from auditlib.formats.seal import Seal
+from auditlib.scan import ROWS_A_BATCH, in_utc
 from auditlib.scoped.cursors import Position
-from auditlib.trail import ROWS_A_BATCH, Trail, in_utc
+from auditlib.trail import Trail
 
 _COLUMNS = ", ".join(SCHEMA.names)
 _AFTER = (
