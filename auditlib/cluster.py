@@ -81,6 +81,11 @@ def connect(address: str) -> Iterator[Cluster]:
         client.close()
 
 
+def ahead_of(executor: Executor) -> int:
+    """How many tasks are handed over, or done and not yet asked for, at a time."""
+    return _WAITING * (executor.width if isinstance(executor, Cluster) else os.cpu_count() or 1)
+
+
 def spread(
     executor: Executor, work: Callable[[Sequence[T]], list[R]], groups: Iterable[Sequence[T]], dead: Callable[[T], R]
 ) -> Iterator[list[R]]:
@@ -89,7 +94,7 @@ def spread(
     A group whose worker died is done again, part by part; of a part that kills its worker alone, `dead(part)` is the
     result. UnavailableError where the executor itself is gone.
     """
-    most = _WAITING * (executor.width if isinstance(executor, Cluster) else os.cpu_count() or 1)
+    most = ahead_of(executor)
     ahead: deque[tuple[Sequence[T], Future[list[R]]]] = deque()
     rest = iter(groups)
     try:

@@ -172,7 +172,7 @@ def _items(trail: Trail, seals: list[Any], chosen: Filter, entry: Action, entitl
         SELECT CASE WHEN many = 1 THEN event_id ELSE event_id || '#' || n END AS item, {_BASE},
                pair.g AS grantee, pair.e AS entitlement, * EXCLUDE ({_BASE}, pair, many)
         FROM apart WHERE {wanted} ORDER BY sequence, row, n"""
-    table: pa.Table = in_utc(trail.run(seals, statement, values).to_arrow_table())
+    table: pa.Table = in_utc(trail.run(seals, statement, values, apart=True).to_arrow_table())
     frame: pd.DataFrame = table.to_pandas()
     return frame
 

@@ -45,13 +45,15 @@ def ask(
     `values` are the statement's parameters. MalformedError where it is none that gives rows.
     """
     batches = f"SELECT * FROM ({source(parts)}) WHERE {rows}" if rows else source(parts)
-    try:
-        relation = database.sql(f"WITH batches AS ({batches}) {statement}", params=values)
-    except duckdb.InvalidInputException as error:
-        raise MalformedError(str(error).splitlines()[0], where="query") from None
-    if relation is None:
-        raise MalformedError("the statement gives no rows.", where="query")
-    return relation
+    return _related(database, f"WITH batches AS ({batches}) {statement}", values)
+
+
+def ask_table(
+    database: duckdb.DuckDBPyConnection, parts: pa.Table, statement: str, values: Any = None
+) -> duckdb.DuckDBPyRelation:
+    """Run a SELECT over the table `parts`: rows that are here already."""
+    database.register("parts", parts)
+    return _related(database, statement, values)
 
 
 def in_utc(table: pa.Table) -> pa.Table:
@@ -74,6 +76,16 @@ def source(parts: Sequence[Part]) -> str:
 def literal(values: Sequence[Any]) -> str:
     """A list of this library's own paths or numbers as an SQL literal."""
     return "[" + ", ".join(str(v) if isinstance(v, int) else "'" + v.replace("'", "''") + "'" for v in values) + "]"
+
+
+def _related(database: duckdb.DuckDBPyConnection, statement: str, values: Any) -> duckdb.DuckDBPyRelation:
+    try:
+        relation = database.sql(statement, params=values)
+    except duckdb.InvalidInputException as error:
+        raise MalformedError(str(error).splitlines()[0], where="query") from None
+    if relation is None:
+        raise MalformedError("the statement gives no rows.", where="query")
+    return relation
 
 
 def _source_of(part: Part) -> str:

@@ -318,6 +318,11 @@ class Chosen(Sequence[Seal]):
         self._seals = seals
         self.places = places
 
+    @property
+    def events(self) -> int:
+        """How many events they state in all."""
+        return int(self._seals.events[list(self.places)].sum())
+
     def __len__(self) -> int:
         return len(self.places)
 

@@ -23,6 +23,7 @@ import duckdb
 import pyarrow as pa
 
 from auditlib import export as exports
+from auditlib import spreading
 from auditlib import verify as verification
 from auditlib.checked import RECHECK_EVENTS
 from auditlib.errors import MalformedError, MismatchError
@@ -38,7 +39,7 @@ from auditlib.history import History, read_history
 from auditlib.jail import jailed
 from auditlib.keyfiles import load_verifier_keys
 from auditlib.query import Filter, Moment, Values, Where, build_filter
-from auditlib.scan import COLUMNS, ROWS_A_BATCH, ask, connect, in_utc
+from auditlib.scan import COLUMNS, ROWS_A_BATCH, ask, ask_table, connect, in_utc
 from auditlib.vault import open_vault
 from auditlib.vault.cache import batch_cache
 
@@ -49,14 +50,23 @@ Keys = str | Path | VerifierKey | Iterable[str | Path | VerifierKey] | None
 
 _PREVIEW_ROWS = 20  # rows a notebook shows of a selection
 _LAG = "(epoch_us(recorded_at) - epoch_us(occurred_at)) / 1e6 AS recorded_after_seconds"
+_SHOWN = f"sequence, row, {COLUMNS}, {_LAG}"  # of a selection
 
 
-def open(vault: str | Path, *, keys: Keys = None, at: int | None = None, catalog: Path | None = None) -> Trail:
+def open(
+    vault: str | Path,
+    *,
+    keys: Keys = None,
+    at: int | None = None,
+    catalog: Path | None = None,
+    executor: Executor | None = None,
+) -> Trail:
     """Open a vault and make checks 0 to 4.
 
     `keys`: verifier keys or files of them that you trust; without any, those found in the vault are used and stay
     unconfirmed. `at`: the size of an older checkpoint to read the trail at. `catalog`: a catalogue file that answers
-    questions by kind, in place of the one in force.
+    questions by kind, in place of the one in force. `executor`: processes of this machine, or a cluster
+    (`auditlib.cluster.connect`), whose tasks read the batches of long questions; see `Trail.run` for which.
 
     Raises MalformedError where there is no vault, MismatchError where its history has a fault, UnavailableError where
     the storage does not answer.
@@ -73,7 +83,7 @@ def open(vault: str | Path, *, keys: Keys = None, at: int | None = None, catalog
         )
     if history.checkpoint is None:
         raise MalformedError("nothing has been sealed in this vault yet.", where=str(vault))
-    return Trail(history, _read_catalog(catalog) if catalog else history.catalog)
+    return Trail(history, _read_catalog(catalog) if catalog else history.catalog, executor)
 
 
 def _read_catalog(path: Path) -> Catalog:
@@ -91,12 +101,13 @@ class Trail:
     Use it as a context manager, or `close()` it, to give memory back.
     """
 
-    def __init__(self, history: History, catalog: Catalog | None) -> None:
+    def __init__(self, history: History, catalog: Catalog | None, executor: Executor | None = None) -> None:
         if history.checkpoint is None:
             raise MalformedError("a trail needs a checkpoint.")
         self.history = history
         self.checkpoint: Checkpoint = history.checkpoint
         self.catalog = catalog
+        self.executor = executor
         self.seals: Sequence[Seal] = history.seals.chosen()
         self.files = VerifiedFiles(history.vault, batch_cache(history.vault))
         self._database: duckdb.DuckDBPyConnection | None = None
@@ -198,19 +209,43 @@ class Trail:
         self.close()
 
     def scan(self, seals: Sequence[Seal], select: str, condition: str, values: list[Any]) -> duckdb.DuckDBPyRelation:
-        """Run `SELECT select FROM these batches WHERE condition`, in the order (sequence, row)."""
-        return self.run(seals, f"SELECT {select} FROM batches WHERE {condition}", values)
+        """Run `SELECT select FROM these batches WHERE condition`, row by row, in the order (sequence, row)."""
+        return self.run(seals, f"SELECT {select} FROM batches WHERE {condition}", values, apart=True)
 
-    def run(self, seals: Sequence[Seal], statement: str, values: list[Any]) -> duckdb.DuckDBPyRelation:
-        """Run a statement of this library's own (a SELECT, or `, name AS (...) SELECT`) over the table `batches`."""
-        parts = self.files.parts(seals, self.seals)
+    def run(
+        self, seals: Sequence[Seal], statement: str, values: Any, *, apart: bool = False
+    ) -> duckdb.DuckDBPyRelation:
+        """Run a statement of this library's own (a SELECT, or `, name AS (...) SELECT`) over the table `batches`.
+
+        `apart` says that what it gives of some batches, put after what it gives of those before, is what it gives of
+        all: it looks at row by row, and orders by nothing but (sequence, row). Then, where the trail has an executor
+        and the batches are more than one task, its tasks read them, and the rows come here. Everything else, joins,
+        windows, aggregates and the user's own SQL, runs here, over batches that are read here.
+        """
+        if apart and (tables := self.apart(seals, statement, values)):
+            return ask_table(self._cursor(), pa.concat_tables(tables), "SELECT * FROM parts")
+        return ask(self._cursor(), self.files.parts(seals, self.seals), statement, values)
+
+    def added(self, seals: Sequence[Seal], statement: str, values: Any, total: str) -> duckdb.DuckDBPyRelation:
+        """Run `total`, a SELECT over the table `parts`, over what a SELECT gives of batches apart, in any order."""
+        tables = self.apart(seals, f"SELECT * FROM ({statement}) ORDER BY ALL", values)  # so that two can be compared
+        if tables is None:
+            return self.run(seals, f", parts AS ({statement}) {total}", values)
+        return ask_table(self._cursor(), pa.concat_tables(tables), total)
+
+    def apart(self, seals: Sequence[Seal], statement: str, values: Any) -> Iterator[pa.Table] | None:
+        """What the executor's tasks give of runs of batches, in their order; None where it is to be asked here."""
+        if self.executor is None or not spreading.pays(seals):
+            return None
+        return spreading.answers(self.executor, self.history.vault, self.files, seals, statement, values)
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
         with self._connecting:
             if self._database is None:
                 self._database = connect()
                 # The files never change and keep their paths as long as the database lives: footers are parsed once.
                 self._database.execute("SET parquet_metadata_cache = true")
-            cursor = self._database.cursor()
-        return ask(cursor, parts, statement, values)
+            return self._database.cursor()
 
     def _repr_html_(self) -> str:
         first, last = self.recorded
@@ -245,12 +280,14 @@ class Selection:
     def count(self) -> int:
         """How many events answer."""
         condition, values = self.filter.sql()
-        ((count,),) = self.trail.scan(self.seals, "count(*)", condition, values).fetchall()
+        counted = f"SELECT count(*) AS events FROM batches WHERE {condition}"
+        ((count,),) = self.trail.added(self.seals, counted, values, "SELECT sum(events) FROM parts").fetchall()
         return int(count)
 
     def arrow(self) -> pa.Table:
         """The events as an Arrow table: sequence, row, the columns of a batch, recorded_after_seconds."""
-        return in_utc(self._relation(f"sequence, row, {COLUMNS}, {_LAG}").to_arrow_table())
+        condition, values = self.filter.sql()
+        return in_utc(self.trail.scan(self.seals, _SHOWN, condition, values).to_arrow_table())
 
     def df(self) -> pd.DataFrame:
         """The events as a DataFrame; times are UTC-aware, `context` is its canonical JSON text."""
@@ -259,7 +296,13 @@ class Selection:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The events as a stream of Arrow batches, in bounded memory; a single empty one where nothing answers."""
-        reader = self._relation(f"sequence, row, {COLUMNS}, {_LAG}").to_arrow_reader(ROWS_A_BATCH)
+        condition, values = self.filter.sql()
+        statement = f"SELECT {_SHOWN} FROM batches WHERE {condition}"
+        if tables := self.trail.apart(self.seals, statement, values):
+            for table in spreading.rechunked(tables):
+                yield from table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
+            return
+        reader = self.trail.run(self.seals, statement, values).to_arrow_reader(ROWS_A_BATCH)
         empty = True
         for batch in reader:
             for part in in_utc(pa.Table.from_batches([batch])).to_batches():
@@ -272,7 +315,8 @@ class Selection:
     def head(self, rows: int) -> pa.Table:
         """The first events alone."""
         condition, values = self.filter.sql()
-        return in_utc(self.trail.scan(self.seals, COLUMNS, f"{condition} LIMIT {int(rows)}", values).to_arrow_table())
+        found = self.trail.scan(self.seals, COLUMNS, f"{condition} LIMIT {int(rows)}", values).limit(int(rows))
+        return in_utc(found.to_arrow_table())
 
     def export(
         self,
@@ -301,26 +345,22 @@ class Selection:
             raise MalformedError(f"{', '.join(unknown) or 'nothing'} is no column; use {', '.join(SCHEMA.names)}.")
         condition, values = self.filter.sql()
         names = ", ".join(columns)
-        grouped = f"SELECT {names}, count(*) AS events FROM batches WHERE {condition} GROUP BY ALL"
-        return self.trail.run(self.seals, f"{grouped} ORDER BY events DESC, {names}", values).to_arrow_table()
+        counted = f"SELECT {names}, count(*) AS events FROM batches WHERE {condition} GROUP BY ALL"
+        total = f"SELECT {names}, sum(events)::BIGINT AS events FROM parts GROUP BY ALL ORDER BY events DESC, {names}"
+        return self.trail.added(self.seals, counted, values, total).to_arrow_table()
 
     def lag(self) -> str:
         """How long after `occurred_at` these records were recorded, in one sentence."""
         condition, values = self.filter.sql()
-        span = (
-            "median(epoch_us(recorded_at) - epoch_us(occurred_at)), max(epoch_us(recorded_at) - epoch_us(occurred_at))"
-        )
-        ((median, most),) = self.trail.scan(self.seals, span, condition, values).fetchall()
+        lags = f"SELECT epoch_us(recorded_at) - epoch_us(occurred_at) AS lag FROM batches WHERE {condition}"
+        total = "SELECT median(lag), max(lag) FROM parts"
+        ((median, most),) = self.trail.added(self.seals, lags, values, total).fetchall()
         if median is None:
             return "No event answers."
         return (
             f"Recorded {duration(int(median))} after they occurred (median; at most {duration(int(most))}). "
             "Before a record was recorded, its integrity rests on its source."
         )
-
-    def _relation(self, select: str) -> duckdb.DuckDBPyRelation:
-        condition, values = self.filter.sql()
-        return self.trail.scan(self.seals, select, condition, values)
 
     def _repr_html_(self) -> str:
         preview = self.head(_PREVIEW_ROWS)

@@ -77,7 +77,7 @@ class Listings:
         asked = Filter(actions=self.actions, outcomes=("success",))
         seals = Selection(trail, asked).seals if self.actions else []
         values: Any = {"actions": list(self.actions)}
-        parts = [Part(*row) for row in trail.run(seals, _HEADS, values).fetchall()]
+        parts = [Part(*row) for row in trail.run(seals, _HEADS, values, apart=True).fetchall()]
         whole: dict[tuple[str, str], list[Part]] = defaultdict(list)
         for part in parts:
             whole[part.system, part.at].append(part)
@@ -115,7 +115,7 @@ class Listings:
         places = {(part.sequence, part.row) for part in one.parts}
         seals = [seal for seal in self._trail.seals if seal.sequence in {sequence for sequence, _ in places}]
         values: Any = {"places": sorted(f"{sequence}/{row}" for sequence, row in places)}
-        rows: pd.DataFrame = in_utc(self._trail.run(seals, _ROWS, values).to_arrow_table()).to_pandas()
+        rows: pd.DataFrame = in_utc(self._trail.run(seals, _ROWS, values, apart=True).to_arrow_table()).to_pandas()
         rows = rows[(rows["subject"].fillna("") != "") & (rows["entitlement"].fillna("") != "")]
         return _as_listed(rows, one.at)
 

@@ -137,7 +137,7 @@ def probe_frame(trail: Trail, seals: Sequence[Seal], period: Period) -> pd.DataF
     condition, values = chosen.sql()
     columns = "event_id, source, occurred_at, recorded_at, sequence, row, context"
     held = [seal for seal in seals if chosen.may_hold(seal)]
-    found = in_utc(trail.scan(held, columns, f"{condition} ORDER BY sequence, row", values).to_arrow_table())
+    found = in_utc(trail.scan(held, columns, condition, values).to_arrow_table())
     rows = []
     for fact in found.to_pylist():
         context = parse_json(fact.pop("context").encode())

@@ -104,7 +104,7 @@ def _stated(trail: Trail, drawn: Population) -> pd.DataFrame:
     """The drawn items with what only the context says: due, listing_rows, decided; by (sequence, row)."""
     values: Any = {"actions": list(drawn.actions)}
     seals = Selection(trail, Filter(actions=tuple(drawn.actions), outcomes=("success",))).seals if drawn.actions else []
-    told = trail.run(seals, _STATED, values).to_arrow_table().to_pandas().astype({"listing_rows": "Int64"})
+    told = trail.run(seals, _STATED, values, apart=True).to_arrow_table().to_pandas().astype({"listing_rows": "Int64"})
     texts = {name: drawn.items[name].fillna("") for name in ("request", "grantee", "entitlement")}
     return drawn.items.assign(**texts).merge(told, on=["sequence", "row"], how="left")
 

@@ -115,7 +115,7 @@ def _refused(trail: Trail, actions: tuple[str, ...], since: int, until: int) -> 
     if not holding:
         return pd.DataFrame(columns=REFUSED_COLUMNS)
     values: Any = {"actions": list(actions), "since": since, "until": until}
-    frame: pd.DataFrame = in_utc(trail.run(holding, _REFUSED, values).to_arrow_table()).to_pandas()
+    frame: pd.DataFrame = in_utc(trail.run(holding, _REFUSED, values, apart=True).to_arrow_table()).to_pandas()
     return frame[REFUSED_COLUMNS]
 
 
