@@ -8,7 +8,7 @@ A row has its sequence, its row in the batch, and the columns of a batch, in the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import duckdb
@@ -63,6 +63,23 @@ def in_utc(table: pa.Table) -> pa.Table:
         for field in table.schema
     ]
     return table.cast(pa.schema(kinds))
+
+
+def rechunked(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows as tables of one chunk and ROWS_A_BATCH rows each, the last of fewer; at least one table."""
+    waiting: list[pa.Table] = []
+    held = told = 0
+    for table in tables:
+        waiting.append(table)
+        held += table.num_rows
+        while held >= ROWS_A_BATCH:
+            joined = pa.concat_tables(waiting)
+            yield joined.slice(0, ROWS_A_BATCH).combine_chunks()
+            waiting = [joined.slice(ROWS_A_BATCH)]
+            held -= ROWS_A_BATCH
+            told += 1
+    if held or not told:
+        yield pa.concat_tables(waiting).combine_chunks()
 
 
 def source(parts: Sequence[Part]) -> str:

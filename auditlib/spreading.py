@@ -102,23 +102,6 @@ def answers(
         yield from tables
 
 
-def rechunked(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows as tables of one chunk and ROWS_A_BATCH rows each, the last of fewer; at least one table."""
-    waiting: list[pa.Table] = []
-    held = told = 0
-    for table in tables:
-        waiting.append(table)
-        held += table.num_rows
-        while held >= ROWS_A_BATCH:
-            joined = pa.concat_tables(waiting)
-            yield joined.slice(0, ROWS_A_BATCH).combine_chunks()
-            waiting = [joined.slice(ROWS_A_BATCH)]
-            held -= ROWS_A_BATCH
-            told += 1
-    if held or not told:
-        yield pa.concat_tables(waiting).combine_chunks()
-
-
 # --- here --------------------------------------------------------------------------------------------------------
 
 

@@ -39,7 +39,7 @@ from auditlib.history import History, read_history
 from auditlib.jail import jailed
 from auditlib.keyfiles import load_verifier_keys
 from auditlib.query import Filter, Moment, Values, Where, build_filter
-from auditlib.scan import COLUMNS, ROWS_A_BATCH, ask, ask_table, connect, in_utc
+from auditlib.scan import COLUMNS, ROWS_A_BATCH, ask, ask_table, connect, in_utc, rechunked
 from auditlib.vault import open_vault
 from auditlib.vault.cache import batch_cache
 
@@ -295,22 +295,18 @@ class Selection:
         return frame
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """The events as a stream of Arrow batches, in bounded memory; a single empty one where nothing answers."""
+        """The events as a stream of Arrow batches, in bounded memory; a single empty one where nothing answers.
+
+        Each has ROWS_A_BATCH rows, the last fewer, however they were read: equal events are equal files.
+        """
         condition, values = self.filter.sql()
         statement = f"SELECT {_SHOWN} FROM batches WHERE {condition}"
-        if tables := self.trail.apart(self.seals, statement, values):
-            for table in spreading.rechunked(tables):
-                yield from table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
-            return
-        reader = self.trail.run(self.seals, statement, values).to_arrow_reader(ROWS_A_BATCH)
-        empty = True
-        for batch in reader:
-            for part in in_utc(pa.Table.from_batches([batch])).to_batches():
-                empty = empty and not part.num_rows
-                if part.num_rows:
-                    yield part
-        if empty:
-            yield pa.RecordBatch.from_pylist([], in_utc(reader.schema.empty_table()).schema)
+        tables = self.trail.apart(self.seals, statement, values)
+        if tables is None:
+            reader = self.trail.run(self.seals, statement, values).to_arrow_reader(ROWS_A_BATCH)
+            tables = (in_utc(part) for part in _tables(reader))
+        for table in rechunked(tables):
+            yield from table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
 
     def head(self, rows: int) -> pa.Table:
         """The first events alone."""
@@ -367,6 +363,11 @@ class Selection:
         total = self.count()
         note = f"{total:,} events" + (f", the first {_PREVIEW_ROWS} shown" if total > _PREVIEW_ROWS else "")
         return f"<p>{note}. {escape(self.lag())}</p>" + exports.html_table(preview)
+
+
+def _tables(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
+    yield reader.schema.empty_table()
+    yield from (pa.Table.from_batches([batch]) for batch in reader)
 
 
 class Answer:
