@@ -10,11 +10,13 @@ takes its parts one by one, so that the one that kills is known. What a worker s
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from importlib.metadata import version
 from platform import python_version
 from typing import Any, TypeVar
@@ -79,6 +81,23 @@ def connect(address: str) -> Iterator[Cluster]:
         yield Cluster(client)
     finally:
         client.close()
+
+
+def from_environment() -> Cluster | None:
+    """The cluster of `AUDITLIB_SCHEDULER`, reached once and left when this process ends; None where none is named.
+
+    Raises as `connect` does.
+    """
+    address = os.environ.get("AUDITLIB_SCHEDULER")
+    return _lasting(address) if address else None
+
+
+@lru_cache(maxsize=1)
+def _lasting(address: str) -> Cluster:
+    stack = ExitStack()
+    cluster = stack.enter_context(connect(address))
+    atexit.register(stack.close)
+    return cluster
 
 
 def ahead_of(executor: Executor) -> int:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -360,6 +360,14 @@ def query(
     through: Annotated[str | None, typer.Option(help="Last day, inclusive.")] = None,
     tz: Annotated[str, typer.Option(help="The time zone in which days begin.")] = "UTC",
     at: Annotated[int | None, typer.Option(help="Read at the checkpoint of this size.")] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tcp://HOST:PORT",
+            envvar="AUDITLIB_SCHEDULER",
+            help="Read batches on a dask cluster whose workers reach the vault under the same name.",
+        ),
+    ] = None,
     count: Annotated[bool, typer.Option("--count", help="Print how many events answer.")] = False,
     output_format: Annotated[str | None, typer.Option("--format", help="table, csv, jsonl, parquet, xlsx.")] = None,
     output: Annotated[Path | None, typer.Option("-o", help="A new file; its ending chooses the format.")] = None,
@@ -367,10 +375,12 @@ def query(
 ) -> None:
     """Choose events from a verified trail."""
     from auditlib import display, export
+    from auditlib.cluster import connect
     from auditlib.trail import open as open_trail
 
     with (
-        open_trail(vault, keys=key, at=at) as trail,
+        connect(scheduler) if scheduler else nullcontext() as executor,
+        open_trail(vault, keys=key, at=at, executor=executor) as trail,
         display.progress_bar("reading batches", quiet=as_json, after=BAR_SECONDS) as trail.files.progress,
     ):
         chosen = trail.events(

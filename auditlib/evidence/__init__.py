@@ -17,6 +17,7 @@ import os
 from pathlib import Path
 
 from auditlib.attachments import attached
+from auditlib.cluster import from_environment
 from auditlib.errors import MalformedError, MismatchError
 from auditlib.evidence.access_provisioning import access_provisioning
 from auditlib.evidence.access_removals import access_removals
@@ -71,6 +72,8 @@ __all__ = [
 def open(at: int | None = None, *, faulty: bool = False) -> Trail:
     """The trail of `AUDITLIB_VAULT`, read with the key(s) of `AUDITLIB_KEY` at checkpoint `at` (None: the newest).
 
+    Where `AUDITLIB_SCHEDULER` names a cluster, its workers read the batches of long questions (`Trail.run`).
+
     `faulty` opens it also where checks 0 to 4 found faults, for who reports them; what can be read is then not proven.
     """
     vault = os.environ.get("AUDITLIB_VAULT")
@@ -81,10 +84,11 @@ def open(at: int | None = None, *, faulty: bool = False) -> Trail:
     given = os.environ.get("AUDITLIB_KEY")
     keys = given.split("\n") if given else None
     place = Path(vault) if "://" not in vault else vault
+    executor = from_environment()
     try:
-        return open_trail(place, keys=keys, at=at)
+        return open_trail(place, keys=keys, at=at, executor=executor)
     except MismatchError:
         history = read_history(open_vault(str(place)), load_verifier_keys(keys), at=at) if faulty else None
         if history is None or history.checkpoint is None or not history.seals:
             raise
-        return Trail(history, history.catalog)
+        return Trail(history, history.catalog, executor)
