@@ -282,7 +282,7 @@ class Selection:
         condition, values = self.filter.sql()
         counted = f"SELECT count(*) AS events FROM batches WHERE {condition}"
         ((count,),) = self.trail.added(self.seals, counted, values, "SELECT sum(events) FROM parts").fetchall()
-        return int(count)
+        return int(count or 0)
 
     def arrow(self) -> pa.Table:
         """The events as an Arrow table: sequence, row, the columns of a batch, recorded_after_seconds."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -130,8 +130,8 @@ def threaded(local: Simulated) -> Iterator[Trail]:
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
-    """A local trail of more batches than a task has."""
-    return Simulated(tmp_path_factory.mktemp("long")).create().seal(GROUP_BATCHES + 1, 2)
+    """A local trail of more batches than a task has, with a grant in each."""
+    return Simulated(tmp_path_factory.mktemp("long")).create().seal(GROUP_BATCHES + 1, 3)
 
 
 def open_with(made: Simulated, executor: Any) -> Trail:
@@ -142,7 +142,7 @@ def object_of(trail: Trail, sequence: int) -> str:
     return trail.seals[sequence].batch.object
 
 
-def answers_of(chosen: Selection, folder: Path, formats: tuple[str, ...] = FORMATS) -> dict[str, Any]:
+def answers_of(chosen: Selection, folder: Path, formats: tuple[str, ...]) -> dict[str, Any]:
     """All that can be asked of a selection."""
     folder.mkdir()
     for format in formats:
@@ -162,19 +162,19 @@ def answers_of(chosen: Selection, folder: Path, formats: tuple[str, ...] = FORMA
 def test_workers_answer_over_object_storage_as_one_machine_does(
     remote: str, cluster: Cluster, told: Callable[[str], None], behaviour: Path, tmp_path: Path
 ) -> None:
-    """Rows, counts, their order, and each format's file to the byte; a worker killed midway costs no row."""
+    """Rows, counts, their order, and a file to the byte; a worker killed midway costs no row."""
     with (
         trails.open(remote, keys=KEY.verifier) as alone,
         trails.open(remote, keys=KEY.verifier, executor=cluster) as spread,
     ):
-        here = answers_of(alone.events(outcome="success"), tmp_path / "alone")
+        here = answers_of(alone.events(outcome="success"), tmp_path / "alone", ("parquet",))
         told("kills-once 3")
-        assert answers_of(spread.events(outcome="success"), tmp_path / "spread") == here
+        assert answers_of(spread.events(outcome="success"), tmp_path / "spread", ("parquet",)) == here
     assert behaviour.read_text() == "", "the worker lived"
 
 
 @given(question=QUESTIONS, format=st.sampled_from(FORMATS))
-@settings(max_examples=200 if LONG else 12, deadline=None)
+@settings(max_examples=200 if LONG else 5, deadline=None)
 def test_every_answer_is_that_of_one_machine(
     alone: Trail, threaded: Trail, tmp_path_factory: pytest.TempPathFactory, question: dict[str, Any], format: str
 ) -> None:
@@ -214,10 +214,10 @@ def test_a_batch_that_kills_its_workers_is_named(
     long: Simulated, cluster: Cluster, told: Callable[[str], None]
 ) -> None:
     """One of many in a run: no answer is made of the others."""
-    told("kills 40")
+    told("kills 3")
     with open_with(long, cluster) as trail, pytest.raises(UnavailableError, match="ended from outside") as caught:
         trail.events().count()
-    assert caught.value.where == parse_seal(long.vault.get(layout.seal_key(40))).batch.object
+    assert caught.value.where == parse_seal(long.vault.get(layout.seal_key(3))).batch.object
 
 
 @pytest.mark.parametrize("deed", ["hides", "adds"])
@@ -278,14 +278,26 @@ def test_processes_of_one_machine_answer_too(
 
 
 def test_a_packet_is_the_same_bytes_with_a_cluster(
-    long: Simulated, service: DaskService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    long: Simulated,
+    service: DaskService,
+    told: Callable[[str], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The notebook finds the scheduler in its environment."""
-    given = {"kind": "grant", "since": "2026-03-01", "until": "2026-03-02"}
-    build_packet("events", str(long.vault.root), given, tmp_path / "alone", keys=KEY.verifier)
+    """The notebook finds the scheduler in its environment; of what lying workers say no packet is made."""
+
+    def build(name: str) -> Mapping[str, bytes]:
+        given = {"kind": "grant", "since": "2026-03-01", "until": "2026-03-02"}
+        build_packet("events", str(long.vault.root), given, tmp_path / name, keys=KEY.verifier)
+        return read_folder(tmp_path / name)
+
+    alone = build("alone")
     monkeypatch.setenv("AUDITLIB_SCHEDULER", service.address)
-    build_packet("events", str(long.vault.root), given, tmp_path / "spread", keys=KEY.verifier)
-    assert read_folder(tmp_path / "spread") == read_folder(tmp_path / "alone")
+    assert build("spread") == alone
+    told("blames")
+    with pytest.raises(UnavailableError, match="worker of the cluster told"):
+        build("lies")
+    assert {path.name for path in tmp_path.iterdir()} == {"alone", "spread"}
 
 
 def test_a_notebook_whose_scheduler_is_none_says_so(long: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,11 +308,15 @@ def test_a_notebook_whose_scheduler_is_none_says_so(long: Simulated, monkeypatch
         evidence.open()
 
 
-def test_the_command_answers_the_same_with_a_scheduler(long: Simulated, service: DaskService) -> None:
-    """`query --scheduler`: the same lines; an address that is none is refused with code 2."""
+def test_the_command_answers_the_same_with_a_scheduler(
+    long: Simulated, service: DaskService, told: Callable[[str], None]
+) -> None:
+    """`query --scheduler`: the same lines; code 3 where its workers lie, code 2 for an address that is none."""
     asked = ("query", long.vault.root, "--kind", "grant", "--format", "jsonl")
     here, there = command(*asked), command(*asked, "--scheduler", service.address)
     assert (here.returncode, there.returncode) == (0, 0), there.stderr
     assert there.stdout == here.stdout
-    assert len(here.stdout.splitlines()) == 44
+    assert len(here.stdout.splitlines()) == GROUP_BATCHES + 1
+    told("blames")
+    assert command(*asked, "--scheduler", service.address).returncode == 3
     assert command(*asked, "--scheduler", "scheduler:8786").returncode == 2
