@@ -13,7 +13,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
@@ -107,7 +107,7 @@ def ahead_of(executor: Executor) -> int:
 
 def spread(
     executor: Executor, work: Callable[[Sequence[T]], list[R]], groups: Iterable[Sequence[T]], dead: Callable[[T], R]
-) -> Iterator[list[R]]:
+) -> Generator[list[R], None, None]:
     """work(group) for every group, in order, some ahead; a list of one result a part each.
 
     A group whose worker died is done again, part by part; of a part that kills its worker alone, `dead(part)` is the

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
 from functools import partial
@@ -22,7 +22,7 @@ import msgspec
 import pyarrow as pa
 
 from auditlib.cluster import Cluster, ahead_of, spread
-from auditlib.errors import MalformedError, MismatchError, UnavailableError
+from auditlib.errors import AuditlibError, UnavailableError
 from auditlib.files import Part, VerifiedFiles
 from auditlib.formats.seal import Seal
 from auditlib.scan import ROWS_A_BATCH, ask, connect, in_utc
@@ -31,9 +31,10 @@ from auditlib.vault import Vault, address_of, open_vault
 from auditlib.vault.cache import batch_cache
 
 GROUP_BATCHES = 64  # batches that are a task, however small
-GROUP_EVENTS = 1_000_000  # events from which fewer are one: some seconds of one core
+GROUP_EVENTS = 1_000_000  # events from which fewer are one: about a second of one core
 WAITING_BYTES = 2 * 1024**3  # of answers that lie here until it is their turn, those of all tasks ahead
 _LEAST_BYTES = 4 * 1024**2  # that a task may give back; in some more the first run's answer is whole
+_SAID = 300  # characters of a worker's own words that are passed on
 _READ_TOGETHER = 16  # runs whose batches are read at the same time, and in vain where there is no room for them
 
 
@@ -86,20 +87,21 @@ def answers(
     doubted = secrets.randbelow(_events(seals)) if isinstance(executor, Cluster) else -1
     events = batches = 0
     schema: pa.Schema | None = None
-    for runs, tables in _tasks(executor, question, _groups(seals), files):
-        schema = schema or tables[0].schema
-        if any(table.schema != schema for table in tables):
-            raise _untrue(runs)
-        here = sum(run.events for run in runs)
-        if events <= doubted < events + here:
-            for run, table, own in zip(runs, tables, _again(files, question, runs), strict=True):
-                if not table.equals(own):
-                    raise _untrue([run])
-        events += here
-        batches += sum(len(run.seals) for run in runs if not run.first)
-        if files.progress:
-            files.progress(batches, len(seals))
-        yield from tables
+    with closing(_tasks(executor, question, _groups(seals), files)) as tasks:
+        for runs, tables in tasks:
+            schema = schema or tables[0].schema
+            if any(table.schema != schema for table in tables):
+                raise _untrue(runs)
+            here = sum(run.events for run in runs)
+            if events <= doubted < events + here:
+                for run, table, own in zip(runs, tables, _again(files, question, runs), strict=True):
+                    if not table.equals(own):
+                        raise _untrue([run])
+            events += here
+            batches += sum(len(run.seals) for run in runs if not run.first)
+            if files.progress:
+                files.progress(batches, len(seals))
+            yield from tables
 
 
 # --- here --------------------------------------------------------------------------------------------------------
@@ -107,7 +109,7 @@ def answers(
 
 def _tasks(
     executor: Executor, question: Question, groups: Iterable[list[Run]], files: VerifiedFiles
-) -> Iterator[tuple[list[Run], list[pa.Table]]]:
+) -> Generator[tuple[list[Run], list[pa.Table]], None, None]:
     """The runs that a task answered, and its answers, in order."""
     handed: deque[list[Run]] = deque()  # in the order in which their results come back
 
@@ -117,22 +119,24 @@ def _tasks(
             yield group
 
     work = partial(_work, question)
-    told = spread(executor, work, noted(), partial(_killed, executor, work))
-    while True:
-        try:
-            found = next(told, None)
-        except (MalformedError, MismatchError):
-            if isinstance(executor, Cluster):
-                deque(_again(files, question, handed[0]), maxlen=0)  # raises what is wrong, if it is
-                raise _untrue(handed[0]) from None
-            raise
-        if found is None:
-            return
-        runs = handed.popleft()
-        tables = _parsed(runs, found)
-        yield runs[: len(tables)], tables
-        if len(tables) < len(runs):
-            yield from _tasks(executor, question, [runs[len(tables) :]], files)
+    with closing(spread(executor, work, noted(), partial(_killed, executor, work))) as told:
+        while True:
+            try:
+                found = next(told, None)
+            except UnavailableError:
+                raise
+            except Exception as error:
+                if isinstance(executor, Cluster):
+                    deque(_again(files, question, handed[0]), maxlen=0)  # raises what is wrong, if it is
+                    raise _unable(handed[0], error) from None
+                raise
+            if found is None:
+                return
+            runs = handed.popleft()
+            tables = _parsed(runs, found)
+            yield runs[: len(tables)], tables
+            if len(tables) < len(runs):
+                yield from _tasks(executor, question, [runs[len(tables) :]], files)
 
 
 def _again(files: VerifiedFiles, question: Question, runs: Iterable[Run]) -> Iterator[pa.Table]:
@@ -171,6 +175,15 @@ def _untrue(runs: Sequence[Run]) -> UnavailableError:
         "cluster said is used.",
         where=_named(runs),
         remedy="Ask without the cluster, and look at the workers.",
+    )
+
+
+def _unable(runs: Sequence[Run], error: Exception) -> UnavailableError:
+    said = str(error)[:_SAID] if isinstance(error, AuditlibError) else f"{type(error).__name__}: {str(error)[:_SAID]}"
+    return UnavailableError(
+        f"a worker of the cluster says that it cannot read these batches, and this process can: {said}",
+        where=_named(runs),
+        remedy="Every worker needs the same software, and the vault under the same name; look at its machine.",
     )
 
 
