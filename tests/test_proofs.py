@@ -150,6 +150,13 @@ def test_a_proof_holds_under_its_own_checkpoint_alone(trail: Trail) -> None:
             check(proof, size, root)
 
 
+@pytest.mark.parametrize("place", [(-1, 0), (len(SIZES), 0), (10**12, 0), (4, -1), (4, SIZES[4])])
+def test_a_record_that_is_not_in_the_trail_is_not_proven(trail: Trail, place: tuple[int, int]) -> None:
+    """A notebook, or a cluster's worker that told it so, may name any place."""
+    with pytest.raises(MismatchError, match="not in the trail"):
+        build_proof(trail, [(4, 0), place], None, None)
+
+
 def test_an_empty_answer_still_leads_to_the_checkpoint(trail: Trail) -> None:
     """No rows and a period without seals: the last seal stands for the checkpoint."""
     proof = build_proof(trail, [], 0, 1)

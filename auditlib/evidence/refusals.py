@@ -72,7 +72,7 @@ class Refusals:
     @cached_property
     def moments(self) -> pd.DataFrame:
         """`sequence`, `row`, `occurred_at`, `recorded_at`, `login`, a row a refusal; `event_id` of late ones alone."""
-        return self._asked(_MOMENTS)
+        return self._asked(_MOMENTS, apart=True)
 
     @property
     def failed_logins(self) -> int:
@@ -105,7 +105,9 @@ class Refusals:
             for name, (by, where) in _TABLES.items()
         }
 
-    def _asked(self, statement: str, **more: Any) -> pd.DataFrame:
+    def _asked(self, statement: str, *, apart: bool = False, **more: Any) -> pd.DataFrame:
         values: Any = self.values(self.period) | more
-        frame: pd.DataFrame = in_utc(self.trail.run(self.seals, statement, values).to_arrow_table()).to_pandas()
+        frame: pd.DataFrame = in_utc(
+            self.trail.run(self.seals, statement, values, apart=apart).to_arrow_table()
+        ).to_pandas()
         return frame

@@ -48,8 +48,7 @@ def build_proof(
     redacted: list[int] = []
     for sequence, group in groupby(sorted(set(rows)), key=lambda pair: pair[0]):
         indexes = [row for _, row in group]
-        seal = trail.seals[sequence]
-        batch = parse_batch(trail.files.read(seal))
+        seal, batch = _holding(trail, sequence, indexes)
         first = len(records)
         blinds = []
         for blind, text in zip(batch.blinds(indexes), batch.texts(indexes), strict=True):
@@ -81,6 +80,17 @@ def build_proof(
         "seals.jsonl": b"".join(trail.history.seals[number].data + b"\n" for number in shown),
     }
     return Proof(records, files, [trail.seals[number] for number in shown], every, redacted)
+
+
+def _holding(trail: Trail, sequence: int, rows: list[int]) -> tuple[Seal, ParsedBatch]:
+    """The seal and the batch, hashed here, that hold these rows (sorted); MismatchError where none does."""
+    if 0 <= sequence < len(trail.seals):
+        seal = trail.seals[sequence]
+        batch = parse_batch(trail.files.read(seal))
+        if rows[0] >= 0 and rows[-1] < batch.table.num_rows:
+            return seal, batch
+    message = "the answer rests on a record that is not in the trail: it was told what is not so."
+    raise MismatchError(message, where=f"batch {sequence}, rows {rows[0]} to {rows[-1]}")
 
 
 def proof_hashes(batch: ParsedBatch, rows: list[int], root: str) -> list[bytes]:
