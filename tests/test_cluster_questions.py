@@ -15,7 +15,7 @@ from command_line import command
 from dask_service import DaskService, dask_service
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from packets import read_folder
+from packets import SAMPLE_KEY, read_folder, sample_vault
 from s3_service import s3_service
 from simulator import CATALOG, KEY, Tamper
 from simulator import Trail as Simulated
@@ -36,6 +36,14 @@ from auditlib.trail import Selection, Trail
 from auditlib.vault.s3 import S3Vault
 
 BATCHES, SIZE = 5, 12
+PERIOD = {"since": "2026-03-01", "until": "2026-06-01"}
+EVIDENCE: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("role_grants", "access_provisioning", "access_removals", "approver_conduct"), PERIOD),
+    **dict.fromkeys(("change_management", "denied_access", "privileged_actions", "review_performed"), PERIOD),
+    "access_review": {"at_date": "2026-05-01"},
+    "actor_activity": PERIOD | {"actor": "ben.adams"},
+    "events": PERIOD | {"kind": ["login"]},
+}
 QUESTIONS = st.fixed_dictionaries(
     {},
     optional={
@@ -192,6 +200,20 @@ def test_populations_are_those_of_one_machine(alone: Trail, spread: Trail) -> No
     assert len(here.items) == len(alone.events(kind="grant", outcome="success").arrow()) > 0
     assert there.items.equals(here.items)
     assert there.statement() == here.statement()
+
+
+@pytest.mark.parametrize("request_name", list(EVIDENCE) if LONG else ["denied_access"])
+def test_evidence_is_that_of_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_name: str) -> None:
+    """Every table of an answer over the samples: what is said to be asked row by row is."""
+    monkeypatch.setattr(spreading, "ROWS_A_BATCH", 500)
+    with (
+        ThreadPoolExecutor(2) as pool,
+        trails.open(sample_vault(), keys=SAMPLE_KEY) as alone,
+        trails.open(sample_vault(), keys=SAMPLE_KEY, executor=pool) as spread,
+    ):
+        for name, trail in (("alone", alone), ("spread", spread)):
+            getattr(evidence, request_name)(trail, **EVIDENCE[request_name]).answer().write(tmp_path / name)
+    assert read_folder(tmp_path / "spread") == read_folder(tmp_path / "alone")
 
 
 def test_a_task_says_no_more_than_there_is_room_for(
