@@ -25,21 +25,22 @@ from auditlib.cluster import Cluster, ahead_of, spread
 from auditlib.errors import AuditlibError, UnavailableError
 from auditlib.files import Part, VerifiedFiles
 from auditlib.formats.seal import Seal
-from auditlib.scan import ROWS_A_BATCH, ask, connect, in_utc
+from auditlib.scan import ask, connect, in_utc
 from auditlib.seals import Chosen
 from auditlib.vault import Vault, address_of, open_vault
 from auditlib.vault.cache import batch_cache
 
 GROUP_BATCHES = 64  # batches that are a task, however small
 GROUP_EVENTS = 1_000_000  # events from which fewer are one: about a second of one core
+RUN_EVENTS = 262_144  # events that a statement is run over at a time: some 100 MB if it gives all of their rows
 WAITING_BYTES = 2 * 1024**3  # of answers that lie here until it is their turn, those of all tasks ahead
-_LEAST_BYTES = 4 * 1024**2  # that a task may give back; in some more the first run's answer is whole
+_LEAST_BYTES = 4 * 1024**2  # that a task may give back, however many are ahead
 _SAID = 300  # characters of a worker's own words that are passed on
-_READ_TOGETHER = 16  # runs whose batches are read at the same time, and in vain where there is no room for them
+_READ_TOGETHER = 4  # runs whose batches are read at the same time, and in vain where there is no room for them
 
 
 class Run(msgspec.Struct, frozen=True):
-    """Consecutive batches of some ROWS_A_BATCH events in all; or a stretch of rows of one that has more."""
+    """Consecutive batches of some RUN_EVENTS events in all; or a stretch of rows of one that has more."""
 
     seals: list[Seal]
     first: int = 0
@@ -53,7 +54,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """What is asked of every run; `vault` is its address, `most` the bytes after which a task says no more."""
+    """What is asked of every run; `vault` is its address, `most` the bytes after which a task takes no further run."""
 
     vault: str
     statement: str
@@ -215,12 +216,12 @@ def _runs(seals: Iterable[Seal]) -> Iterator[Run]:
     waiting: list[Seal] = []
     events = 0
     for seal in seals:
-        if waiting and events + seal.batch.events > ROWS_A_BATCH:
+        if waiting and events + seal.batch.events > RUN_EVENTS:
             yield Run(waiting)
             waiting, events = [], 0
-        *starts, last = range(0, seal.batch.events, ROWS_A_BATCH)
+        *starts, last = range(0, seal.batch.events, RUN_EVENTS)
         if starts:
-            yield from (Run([seal], start, start + ROWS_A_BATCH) for start in starts)
+            yield from (Run([seal], start, start + RUN_EVENTS) for start in starts)
             yield Run([seal], last)  # open: what the seal says of the number is not checked before (check 6)
         else:
             waiting.append(seal)

@@ -99,7 +99,7 @@ def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     """Two batches are a task, and a stretch of rows is ten of them: a few batches show what thousands do."""
     if "long" not in request.fixturenames:
         monkeypatch.setattr(spreading, "GROUP_BATCHES", 2)
-        monkeypatch.setattr(spreading, "ROWS_A_BATCH", 10)
+        monkeypatch.setattr(spreading, "RUN_EVENTS", 10)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,7 @@ def test_populations_are_those_of_one_machine(alone: Trail, spread: Trail) -> No
 @pytest.mark.parametrize("request_name", list(EVIDENCE) if LONG else ["denied_access"])
 def test_evidence_is_that_of_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_name: str) -> None:
     """Every table of an answer over the samples: what is said to be asked row by row is."""
-    monkeypatch.setattr(spreading, "ROWS_A_BATCH", 500)
+    monkeypatch.setattr(spreading, "RUN_EVENTS", 500)
     with (
         ThreadPoolExecutor(2) as pool,
         trails.open(sample_vault(), keys=SAMPLE_KEY) as alone,
