@@ -36,7 +36,7 @@ from auditlib.trail import Selection, Trail
 from auditlib.vault.s3 import S3Vault
 
 BATCHES, SIZE = 5, 12
-PERIOD = {"since": "2026-03-01", "until": "2026-06-01"}
+PERIOD = {"since": "2026-03-01" if LONG else "2026-05-01", "until": "2026-06-01"}
 EVIDENCE: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("role_grants", "access_provisioning", "access_removals", "approver_conduct"), PERIOD),
     **dict.fromkeys(("change_management", "denied_access", "privileged_actions", "review_performed"), PERIOD),
