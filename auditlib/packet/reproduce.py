@@ -103,7 +103,7 @@ def reproduce_packet(
         )
         made = Path(scratch) / "made" if out is None else out
         with _same_history(vault, trusted, report.checkpoints[0]) as trail:
-            make_packet(trail, vault, notebook, asked, made)
+            make_packet(trail, notebook, asked, made)
         with open_bag(made) as now:
             findings = {"then": faults, "now": []}
             return compare(then, now, names=(str(path), "made again" if out is None else str(out)), findings=findings)
