@@ -131,7 +131,7 @@ def open_vaults(vaults: Sequence[Vault]) -> Iterator[Trail | Trails]:
 
 def make_packet(trail: Trail | Trails, notebook: Path, asked: Asked, out: Path) -> Built:
     """Run a notebook over a trail or several, at the checkpoints they were opened at, and pack its answer at `out`."""
-    trails = _trails(trail)
+    trails = trails_of(trail)
     cut = Cut(tuple(sorted({name for one in trails for name in check_fields(asked.redact, one.catalog)})))
     parameters = asked.parameters | ({"at": trails[0].checkpoint.size} if len(trails) == 1 else {})
     places = [one.history.vault.url for one in trails]
@@ -147,7 +147,7 @@ def make_packet(trail: Trail | Trails, notebook: Path, asked: Asked, out: Path) 
         return _pack(trail, executed, parameters, cut, Path(scratch), out, asked)
 
 
-def _trails(trail: Trail | Trails) -> list[Trail]:
+def trails_of(trail: Trail | Trails) -> list[Trail]:
     """The one, or all of them, in byte order of their origins."""
     return trail.trails if isinstance(trail, Trails) else [trail]
 
@@ -161,7 +161,7 @@ def _pack(
     out: Path,
     asked: Asked,
 ) -> Built:
-    attached, trails = asked.attached, _trails(trail)
+    attached, trails = asked.attached, trails_of(trail)
     answer_path = scratch / ANSWER_FILE
     if not answer_path.is_file():
         raise MismatchError(
