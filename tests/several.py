@@ -1,7 +1,7 @@
 """Two small trails whose ids collide, and a packet over both.
 
 `acme.example/audit` and `acme.example/cloud` hold events of the same ids, from the same source: a row that does not
-say which trail it is of could be either's.
+say which trail it is of could be either's. The event g-0 is the same in both, at the same place.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PERIOD = {"since": "2026-03-01", "until": "2026-04-01"}
 GRANTS: dict[str, list[list[Record]]] = {
     AUDIT: [
         [
-            event("a-0", "auth.login", "2026-03-02T08:00:00Z", {"method": "sso"}),
+            event("g-0", at="2026-03-02T08:00:00Z"),
             approval("a-1", "2026-03-02T09:00:00Z", ["u_1"], ["admin"]),
             event("g-1", at="2026-03-02T10:00:00Z", target="u_1"),
         ],
@@ -39,7 +39,7 @@ GRANTS: dict[str, list[list[Record]]] = {
     ],
     CLOUD: [
         [
-            event("a-0", "auth.login", "2026-03-02T08:00:00Z", {"method": "sso"}),
+            event("g-0", at="2026-03-02T08:00:00Z"),
             event("g-1", at="2026-03-03T10:00:00Z", target="u_4"),
         ],
         [
