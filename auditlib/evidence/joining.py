@@ -8,6 +8,7 @@ true of one trail alone names it, and what all of them say is said once. Ids are
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -23,8 +24,12 @@ LIMIT = (
     "Each trail was asked by itself: what requests, approves or takes back in one trail is not looked for in another, "
     "only in the item's own trail and in what was attached."
 )
+KEYS = (
+    "Ids are unique within a trail alone: in the keys that make the population's digest, and by which a sample "
+    "is drawn, an item's id has its trail and a space before it."
+)
 LISTED = "Somebody or something that stands on an attached list and in no record is an item of each trail."
-_COLUMN = Column(TRAIL, "Trail")
+_COLUMN = Column(TRAIL, "Trail", "code")
 
 
 def joined(answers: Mapping[str, Answer], rule: Rule | None = None, strange: Sequence[str] = ()) -> Answer:
@@ -50,13 +55,11 @@ def joined(answers: Mapping[str, Answer], rule: Rule | None = None, strange: Seq
         parameters=_each({origin: answer.parameters for origin, answer in answers.items()}),
         period=_period([answer.period for answer in answers.values()]),
         headline=_headline(answers),
-        conclusion=[
-            *(f"{origin}: {said}" for origin, answer in answers.items() for said in answer.conclusion),
-            *strange,
-        ],
+        conclusion=[*_said({origin: answer.conclusion for origin, answer in answers.items()}), *strange],
         procedure=[
             *_said({origin: answer.procedure for origin, answer in answers.items()}),
             *(sample.sentences() if sample else []),
+            *([KEYS] if "digest" in first.population else []),
         ],
         limits=[
             LIMIT,
@@ -92,10 +95,14 @@ def _numbers(answer: Answer) -> tuple[int, int]:
 
 
 def _said(told: Mapping[str, Sequence[str]]) -> list[str]:
-    """What all trails say once, in the order of the first; then what each says for itself, with its name."""
+    """What each trail says for itself, with its name; then what all of them say, once.
+
+    A sentence with a number in it counts something of one trail, also where another trail counts as much.
+    """
     every = [sentence for sentence in next(iter(told.values())) if all(sentence in said for said in told.values())]
     own = [f"{origin}: {sentence}" for origin, said in told.items() for sentence in said if sentence not in every]
-    return [*dict.fromkeys(every), *own]
+    shared = dict.fromkeys(f"Each trail: {said}" if re.search(r"\d", said) else said for said in every)
+    return [*own, *shared]
 
 
 def _each(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -208,7 +215,7 @@ def _sample(items: pd.DataFrame, rule: Rule, request: str) -> Sample:
 
 
 def _figure(name: str, origin: str) -> str:
-    return f"{name} of {origin}"
+    return origin if name == "picture" else f"{name} of {origin}"  # `picture` is all that a list of items shows
 
 
 def _page(answers: Mapping[str, Answer]) -> Page | None:
