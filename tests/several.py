@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from auditlib.formats.times import parse_time
 from auditlib.packet.build import Built, Vault, build_packet
 from auditlib.state import SealerState
 
-AUDIT, CLOUD = "acme.example/audit", "acme.example/cloud"
-SEALERS = {AUDIT: SigningKey(AUDIT, bytes(range(64, 96))), CLOUD: SigningKey(CLOUD, bytes(range(96, 128)))}
-KEYS: tuple[VerifierKey, ...] = tuple(key.verifier for key in SEALERS.values())
+AUDIT, CLOUD, OTHER = "acme.example/audit", "acme.example/cloud", "acme.example/other"
+SEALERS = {origin: SigningKey(origin, sha256(origin.encode()).digest()) for origin in (AUDIT, CLOUD, OTHER)}
+KEYS: tuple[VerifierKey, ...] = (SEALERS[AUDIT].verifier, SEALERS[CLOUD].verifier)
+ADMIN = {"granted_role": "admin", "ip": "203.0.113.40"}
 PERIOD = {"since": "2026-03-01", "until": "2026-04-01"}
 
 GRANTS: dict[str, list[list[Record]]] = {
@@ -35,12 +37,15 @@ GRANTS: dict[str, list[list[Record]]] = {
             approval("a-1", "2026-03-02T09:00:00Z", ["u_1"], ["admin"]),
             event("g-1", at="2026-03-02T10:00:00Z", target="u_1"),
         ],
-        [event("g-2", at="2026-03-05T10:00:00Z", target="u_2"), event("g-3", at="2026-03-06T10:00:00Z", target="u_3")],
+        [
+            event("g-2", at="2026-03-05T10:00:00Z", target="u_2"),
+            event("g-3", "role.grant", "2026-03-06T10:00:00Z", ADMIN, target="u_3"),
+        ],
     ],
     CLOUD: [
         [
             event("g-0", at="2026-03-02T08:00:00Z"),
-            event("g-1", at="2026-03-03T10:00:00Z", target="u_4"),
+            event("g-1", "role.grant", "2026-03-03T10:00:00Z", ADMIN, target="u_4"),
         ],
         [
             approval("a-2", "2026-03-07T09:00:00Z", ["u_5"], ["admin"]),

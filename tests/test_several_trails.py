@@ -6,19 +6,39 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
-from packets import Packet, fired
-from several import AUDIT, CLOUD, KEYS, both, packed
+import several
+import simulator
+from lists import attachment
+from packets import Packet, fired, read_folder
+from several import AUDIT, CLOUD, KEYS, PERIOD, SEALERS, both, opened, packed
 from test_report_browser import CHROMIUM, Browser, browser, page_of
 from test_report_check import ran
 from test_standalone_verifier import faulty
+from typer.testing import CliRunner
 
+from auditlib import evidence
+from auditlib.attachments import Attached
+from auditlib.cli import app
 from auditlib.errors import MalformedError, MismatchError
+from auditlib.evidence.scope import parse_scope
+from auditlib.formats.canonical import canonical
+from auditlib.formats.catalog import extend_catalog
+from auditlib.formats.checkpoint import sign_checkpoint
+from auditlib.formats.layout import checkpoint_key
+from auditlib.packet.bag import write_bag
+from auditlib.packet.build import Asked, Vault, _pack
+from auditlib.packet.check import check_packet
 from auditlib.packet.diff import diff_packets
+from auditlib.packet.notebook import Executed
+from auditlib.packet.redaction import Cut
 from auditlib.packet.reproduce import reproduce_packet
+from auditlib.sampling import Rule
+from auditlib.trail import open as open_trail
 
 __all__ = ["browser"]  # a fixture
 GRANTS, EXCEPTIONS = "data/tables/grants.csv", "data/tables/exceptions.csv"
@@ -181,3 +201,194 @@ def test_it_is_the_same_whatever_the_order_of_the_vaults(tmp_path: Path) -> None
         reproduce_packet(first, vaults[0].place, keys=KEYS)
     with pytest.raises(MismatchError, match="none of the vaults holds a trail of the packet"):
         reproduce_packet(first, (vaults[0], vaults[0]._replace(keys=KEYS)))
+
+
+# --- what an answer over several trails says ---------------------------------------------------------------------
+
+
+ASKED: dict[str, Callable[[Any], Any]] = {
+    "role-grants": lambda trail: evidence.role_grants(trail, **PERIOD),
+    "access-provisioning": lambda trail: evidence.access_provisioning(trail, **PERIOD),
+    "access-removals": lambda trail: evidence.access_removals(trail, **PERIOD),
+    "access-review": lambda trail: evidence.access_review(trail, at_date="2026-04-01", privileged=["admin"]),
+    "actor-activity": lambda trail: evidence.actor_activity(trail, actor="u_9", **PERIOD),
+    "approver-conduct": lambda trail: evidence.approver_conduct(trail, **PERIOD),
+    "change-management": lambda trail: evidence.change_management(trail, **PERIOD),
+    "denied-access": lambda trail: evidence.denied_access(trail, **PERIOD),
+    "events": lambda trail: evidence.events(trail, **PERIOD),
+    "pipeline-health": lambda trail: evidence.pipeline_health(trail, **PERIOD),
+    "privileged-actions": lambda trail: evidence.privileged_actions(trail, **PERIOD),
+    "review-performed": lambda trail: evidence.review_performed(trail, **PERIOD),
+    "trail-integrity": lambda trail: evidence.trail_integrity(trail, **PERIOD),
+}
+
+
+@pytest.fixture(scope="module")
+def trails() -> Any:
+    with opened(both()[0]) as found:
+        yield found
+
+
+def cells(frame: Any) -> list[tuple[str, ...]]:
+    return [tuple("" if cell is None or cell != cell else str(cell) for cell in row) for row in frame.to_numpy()]
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_each_trail_says_in_the_joined_answer_what_it_says_alone(name: str, trails: Any) -> None:
+    """Every function of the library: tables, numbers, rows and the headline are those of the trails' own answers."""
+    whole = ASKED[name](trails).answer()
+    alone = {origin: ASKED[name](trail).answer() for origin, trail in trails.parts.items()}
+    assert whole.request == name and whole.rows_by_trail == {origin: one.rows for origin, one in alone.items()}
+    for table_name in {table for one in alone.values() for table in one.tables}:
+        joined = whole.tables[table_name]
+        assert joined.columns[0] == "trail"
+        for origin, one in alone.items():
+            own = one.tables.get(table_name)
+            mine = joined[joined["trail"] == origin]
+            assert len(mine) == (0 if own is None else len(own))
+            if own is not None and len(own):
+                assert cells(mine[list(own.columns)]) == cells(own), table_name
+    for what in ("items", "events"):
+        assert whole.population[what] == sum(one.population[what] for one in alone.values())
+    assert whole.exceptions == sum(one.exceptions for one in alone.values())
+    for origin, one in alone.items():
+        assert f"{origin}: {one.headline}" in whole.headline
+        for said in one.conclusion:
+            bare = said if not any(character.isdigit() for character in said) else f"Each trail: {said}"
+            assert {f"{origin}: {said}", bare} & set(whole.conclusion)
+    figures = {name for one in alone.values() for name in one.figures}
+    assert len(whole.figures) == sum(len(one.figures) for one in alone.values()) and (figures or not whole.figures)
+    shown = whole.page.sections if whole.page else whole.listing.sections if whole.listing else []
+    assert {one.figure for one in shown if one.figure} <= set(whole.figures)
+    assert {one.table for one in shown if one.table} <= set(whole.tables)
+
+
+def test_every_display_names_its_trail(trails: Any) -> None:
+    """A notebook shows the same cells: each trail's part stands under its name, as HTML and as text."""
+    answer = ASKED["role-grants"](trails)
+    for shown in (answer.integrity, answer.coverage, answer.items, answer.noted, answer.picture):
+        page = shown._repr_html_()
+        assert page.index(AUDIT) < page.index(CLOUD) and AUDIT in repr(shown)
+    assert "<svg" in answer.picture._repr_html_()
+    approvals = answer.found.tables["approvals"][["event_id", "request"]]
+    assert "a-1" in approvals._repr_html_() and "a-2" in approvals._repr_html_()
+    assert answer.conclusion.sentences[0].startswith("7 grants, 6 potential exceptions over 2 trails.")
+    assert any("has its trail and a space before it" in said for said in answer.population.sentences)
+
+
+def test_a_sample_is_drawn_once_over_all_trails(trails: Any) -> None:
+    """Of the joined population, so that neither trail has a share; an item's id is told with its trail."""
+    rule = Rule("simple", size=3, word="heron")
+    answer = evidence.role_grants(trails, sample=rule, **PERIOD).answer()
+    drawn = answer.tables["sample"]
+    keys = [
+        canonical([row["source"], row["event_id"], f"{row['trail']} {row['item']}"])
+        for row in answer.tables["grants"].to_dict("records")
+    ]
+    assert answer.population["digest"] == sha256(b"[" + b",".join(sorted(keys)) + b"]").hexdigest()
+    seed = sha256(canonical([answer.population["digest"], "role-grants", "heron"])).hexdigest()
+    ranked = sorted(keys, key=lambda key: sha256(seed.encode() + key).hexdigest())[:3]
+    assert {json.loads(key)[2] for key in ranked} == {
+        f"{row['trail']} {row['item']}" for row in drawn.to_dict("records")
+    }
+    assert answer.population["sample"]["drawn"] == 3 and answer.population["sample"]["seed"] == seed
+    chosen = evidence.role_grants(trails, sample=Rule("chosen", chosen=(f"{CLOUD} g-1",)), **PERIOD).answer()
+    assert chosen.tables["sample"][["trail", "item"]].to_numpy().tolist() == [[CLOUD, "g-1"]]
+    with pytest.raises(MalformedError, match=f"with its trail before it, like '{AUDIT} g-0'"):
+        evidence.role_grants(trails, sample=Rule("chosen", chosen=("g-1",)), **PERIOD).answer()
+
+
+# --- what a packet over several trails can and cannot be ---------------------------------------------------------
+
+
+def test_lists_fields_left_out_and_systems_in_scope_go_in(tmp_path: Path) -> None:
+    """A response to no trail's item is counted once, a field is left out of every trail, a system is as well covered
+    as in the trail that covers it best; and the packet is made again from all of it."""
+    vaults = both()[0]
+    said = [(item, "cause", "none", "fix", "Ada", "2026-04-02") for item in ("g-3", "g-9")]
+    columns = ("item", "cause", "compensating_evidence", "remediation", "owner", "date")
+    attached = Attached((attachment("responses", columns, said),), {"ticket.pdf": b"%PDF"})
+    scope = parse_scope(
+        b'format = "auditlib/scope/v1"\n'
+        b'[[systems]]\nname = "console"\nowner = "Ada"\nsources = ["admin-console"]\nkinds = ["grant"]\n'
+        b'[[systems]]\nname = "payroll"\nowner = "Ada"\nsources = ["payroll"]\n'
+    )
+    out = tmp_path / "packet"
+    packed(vaults, out, attached=attached, redact=["context.ip"], scope=scope)
+    report = check_packet(out, KEYS)
+    stated = report.packet
+    assert report.findings == () and report.redacted == len(stated["redacted"]["lines"]) == 2
+    assert faulty(read_folder(out), KEYS) == set()
+    strange = [said for said in stated["conclusion"] if "name no item" in said]
+    assert strange == ["1 response of the attached list name no item of this answer."]
+    assert [(row["trail"], row["item"]) for row in rows((out / "data/tables/responses.csv").read_bytes())] == [
+        (AUDIT, "g-3")
+    ]
+    systems = rows((out / "data/tables/systems.csv").read_bytes())
+    assert [(row["system"], row["state"], row["trails"]) for row in systems] == [
+        *[("console", "partly covered", f"{AUDIT}, {CLOUD}"), ("payroll", "uncovered", "")]
+    ]
+    assert any(said.startswith("Each trail was asked by itself") for said in stated["limits"])
+    assert reproduce_packet(out, vaults).ok
+
+
+def test_a_catalogue_that_one_trail_alone_has_answers_for_that_one(tmp_path: Path) -> None:
+    """No one catalogue answered, so none is named as if it had; both are in the packet."""
+    own = extend_catalog(simulator.CATALOG, b'[actions."role.lend"]\nkind = "grant"\nprivileged = true\n')
+    vaults = [
+        Vault(str(several.sealed(tmp_path / name, origin, several.GRANTS[origin], catalog)), SEALERS[origin].verifier)
+        for name, origin, catalog in (("a", AUDIT, simulator.CATALOG), ("c", CLOUD, own))
+    ]
+    with opened(vaults) as found:
+        folder = tmp_path / "scratch"
+        answer = evidence.role_grants(found, **PERIOD)
+        answer.answer().write(folder)
+        _pack(found, Executed("role-grants", "0" * 64, b"{}\n"), {}, Cut(()), folder, tmp_path / "packet", Asked({}))
+    report = check_packet(tmp_path / "packet", KEYS)
+    assert report.findings == ()
+    assert report.packet["catalogs"] == {
+        "answered": None,
+        "in_force": sorted([simulator.CATALOG.sha256, own.sha256]),
+    }
+
+
+def test_what_cannot_be_one_packet_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    """One trail under two names, one size for several, a key for some, and an answer of one trail for several."""
+    vaults, out = both()[0], tmp_path / "packet"
+    for given, more, sentence in (
+        ([vaults[0], vaults[0]], {}, "two of the vaults hold one trail"),
+        (vaults, {"given": PERIOD | {"at": "2"}}, "a checkpoint's size says nothing of several trails"),
+        ([vaults[0], vaults[1]._replace(keys=None)], {}, "some of the trails have a verifier key"),
+    ):
+        with pytest.raises(MalformedError, match=sentence):
+            packed(given, out, **more)
+    with opened(vaults) as found, pytest.raises(MismatchError, match="of other trails than those it was asked of"):
+        evidence.role_grants(found.trails[0], **PERIOD).answer().write(tmp_path / "scratch")
+        _pack(found, Executed("x", "0" * 64, b"{}\n"), {}, Cut(()), tmp_path / "scratch", out, Asked({}))
+    with pytest.raises(MismatchError, match="signed by a key that the trail document then in force does not name"):
+        opened([vaults[0], impostor(tmp_path)])
+    assert not out.exists()
+
+
+def impostor(folder: Path) -> Vault:
+    """The audit trail under a checkpoint that the cloud's key alone signed, opened with the keys of both."""
+    vault = several.sealed(folder / "impostor", AUDIT, several.GRANTS[AUDIT])
+    with open_trail(vault, keys=KEYS) as trail:
+        size, root = trail.checkpoint.size, trail.checkpoint.root
+    note = sign_checkpoint(AUDIT, size, root, [SEALERS[CLOUD]])
+    simulator.Tamper(vault).write(checkpoint_key(size), note)
+    return Vault(str(vault), KEYS)
+
+
+def test_verification_takes_the_checkpoint_that_is_its_trails(tmp_path: Path) -> None:
+    """`verify --against` a packet over two trails holds each vault against its own; delivery into one is refused."""
+    vaults, files = both()
+    out = tmp_path / "packet.zip"
+    write_bag(files, out)
+    for vault in vaults:
+        ran_ = CliRunner().invoke(app, ["verify", vault.place, "--key", str(vault.keys), "--against", str(out)])
+        assert ran_.exit_code == 0, ran_.output
+    other = several.sealed(tmp_path / "third", several.OTHER, several.GRANTS[AUDIT])
+    key = str(SEALERS[several.OTHER].verifier)
+    ran_ = CliRunner().invoke(app, ["verify", str(other), "--key", key, "--against", str(out)])
+    assert ran_.exit_code or ran_.exception

@@ -438,7 +438,9 @@ def _anchors(against: list[str], given: list[Any], store: Any) -> list[tuple[str
             notes = read_checkpoints(path) if whole else [(text, path.open("rb").read(MAX_NOTE_BYTES + 1))]
         except OSError as error:
             raise MalformedError(f"cannot be read ({error.strerror}).", where=text) from None
-        for name, data in notes:
+        # A packet over several trails holds a checkpoint of each; where none is this trail's, that is found below.
+        own = [note for note in notes if note[1].startswith(f"{history.origin}\n".encode())]
+        for name, data in own or notes:
             try:
                 anchors.append((name, parse_checkpoint(data, keys)))
             except AuditlibError as error:

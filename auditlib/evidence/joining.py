@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import pandas as pd
 
+from auditlib.errors import MalformedError
 from auditlib.evidence.answer import Answer, Column, Listing, Page, Period, Section, Tile, many
 from auditlib.sampling import Rule, Sample, draw_sample, population_digest
 
@@ -208,7 +209,13 @@ def _unqualified(items: pd.DataFrame) -> pd.DataFrame:
 
 def _sample(items: pd.DataFrame, rule: Rule, request: str) -> Sample:
     """One sample over all trails, as `draw_sample`; a chosen item is written as `TRAIL ITEM`."""
-    return draw_sample(_qualified(items), rule, request=request)
+    try:
+        return draw_sample(_qualified(items), rule, request=request)
+    except MalformedError as error:
+        if error.where in ("chosen", "kept"):
+            example = next(iter(_qualified(items)["item"]), "TRAIL ITEM")
+            error.remedy = f"Write each item's id with its trail before it, like {example!r}. {error.remedy}".strip()
+        raise
 
 
 # --- how it is shown -------------------------------------------------------------------------------------------------
@@ -228,7 +235,7 @@ def _page(answers: Mapping[str, Answer]) -> Page | None:
         for origin, page in pages.items()
         for tile in _at(page.tiles, number)
     ]
-    return Page(tiles, _sections({origin: page.sections for origin, page in pages.items()}))
+    return Page(tiles, _sections(answers, {origin: page.sections for origin, page in pages.items()}))
 
 
 def _at(tiles: Sequence[Tile], number: int) -> Sequence[Tile]:
@@ -245,7 +252,7 @@ def _listing(answers: Mapping[str, Answer]) -> Listing | None:
         items=[_COLUMN, *_columns(listing.items for listing in every)],
         exceptions=[_COLUMN, *_columns(listing.exceptions for listing in every)],
         attributes=list(attributes.values()),
-        sections=_sections({origin: listing.sections for origin, listing in listings.items()}),
+        sections=_sections(answers, {origin: listing.sections for origin, listing in listings.items()}),
     )
 
 
@@ -253,7 +260,7 @@ def _columns(columns: Iterable[Sequence[Column]]) -> list[Column]:
     return list({column.name: column for some in columns for column in some}.values())
 
 
-def _sections(sections: Mapping[str, Sequence[Section]]) -> list[Section]:
+def _sections(answers: Mapping[str, Answer], sections: Mapping[str, Sequence[Section]]) -> list[Section]:
     """Sections of one title become one, its figures one a trail before it, each under its trail's name."""
     found: list[Section] = []
     for title in dict.fromkeys(section.title for some in sections.values() for section in some):
@@ -261,7 +268,7 @@ def _sections(sections: Mapping[str, Sequence[Section]]) -> list[Section]:
         found += [
             Section(title=f"{title}: {origin}", figure=_figure(one.figure, origin))
             for origin, one in own.items()
-            if one.figure
+            if one.figure in answers[origin].figures
         ]
         one = next(iter(own.values()))
         if one.table or any(section.sentences for section in own.values()):
