@@ -84,11 +84,14 @@ def joined(answers: Mapping[str, Answer], rule: Rule | None = None, strange: Seq
 
 
 def _headline(answers: Mapping[str, Answer]) -> str:
+    """The whole in numbers, then each trail's own; where there is no item, why is for each trail to say."""
     first = next(iter(answers.values()))
     number, noted = (sum(numbers) for numbers in zip(*map(_numbers, answers.values()), strict=True))
     tested = f", {many(noted, 'potential exception')}" if noted or first.listing else ""
     told = f"{many(number, first.population['kind'])}{tested} over {many(len(answers), 'trail')}."
-    return " ".join([told, *(f"{origin}: {answer.headline}" for origin, answer in answers.items())])
+    return " ".join(
+        [*([told] if number else []), *(f"{origin}: {answer.headline}" for origin, answer in answers.items())]
+    )
 
 
 def _numbers(answer: Answer) -> tuple[int, int]:
