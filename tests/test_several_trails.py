@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 import several
 import simulator
@@ -178,6 +179,9 @@ def test_the_packet_is_sound_and_names_each_items_trail() -> None:
         *((CLOUD, item) for item in ("g-0", "g-1", "g-2")),
     ]
     assert next(verdict for _, item, verdict in named if item == "g-1") == "pass"  # approved in its own trail
+    book = openpyxl.load_workbook(io.BytesIO(packet.files["data/evidence.xlsx"]), read_only=True)
+    noted = list(book["Potential exceptions"].iter_rows(values_only=True))
+    assert noted[0][:2] == ("No.", "Trail") and [row[0] for row in noted[1:]] == [1, 3, 4, 5, 6, 7]
     assert "at" not in stated["parameters"] and stated["scope"]["every_seal_of_period"]
     assert stated["headline"].startswith("7 grants, 6 potential exceptions over 2 trails.")
     for name, data in packet.files.items():
@@ -328,6 +332,7 @@ def test_lists_fields_left_out_and_systems_in_scope_go_in(tmp_path: Path) -> Non
     assert [(row["system"], row["state"], row["trails"]) for row in systems] == [
         *[("console", "partly covered", f"{AUDIT}, {CLOUD}"), ("payroll", "uncovered", "")]
     ]
+    assert any(f"console: partly covered in 2026-03 (by {AUDIT}, {CLOUD})" in said for said in stated["systems"])
     assert any(said.startswith("Each trail was asked by itself") for said in stated["limits"])
     assert reproduce_packet(out, vaults).ok
 

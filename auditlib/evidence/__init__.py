@@ -94,10 +94,15 @@ def open(at: int | None = None, *, faulty: bool = False) -> Trail | Trails:
         raise MalformedError(
             "a checkpoint's size says nothing of several trails.", where="at", remedy="Give none, or ask one trail."
         )
-    sizes = [int(size) for size in os.environ.get("AUDITLIB_AT", "").split("\n") if size.isdigit()]
-    if sizes and len(sizes) != len(vaults):
-        raise MalformedError(f"it names {len(sizes)} checkpoints of {len(vaults)} vaults.", where="AUDITLIB_AT")
-    return open_trails([(one, keys) for one in vaults], sizes or [None] * len(vaults), partial(_opened, faulty=faulty))
+    sizes = [line for line in os.environ.get("AUDITLIB_AT", "").split("\n") if line]
+    if sizes and (len(sizes) != len(vaults) or not all(size.isascii() and size.isdigit() for size in sizes)):
+        raise MalformedError(
+            f"it names no checkpoint for each of the {len(vaults)} vaults.",
+            where="AUDITLIB_AT",
+            remedy="Write the number of seals, one a line, in the order of AUDITLIB_VAULT; or nothing.",
+        )
+    places = [(one, keys) for one in vaults]
+    return open_trails(places, [*map(int, sizes)] or [None] * len(vaults), partial(_opened, faulty=faulty))
 
 
 def _opened(vault: str, keys: Keys, at: int | None, *, faulty: bool) -> Trail:

@@ -157,8 +157,10 @@ def scope_sentences(table: pd.DataFrame) -> list[str]:
     systems, months = table["system"].nunique(), many(len(table), "system and month", "systems and months")
     told = [f"{many(systems, 'system')} in scope, {months} in the period: {listed(counted)}."]
     rest = table[table["state"] != COVERED]
-    for (system, state, missing), rows in rest.groupby(["system", "state", "missing"], sort=False):
-        told.append(f"{system}: {state} in {listed(rows['month'].tolist())}: {missing}.")
+    names = ["system", "state", "missing", *(["trails"] if "trails" in rest else [])]  # of several trails, which say so
+    for (system, state, missing, *trails), rows in rest.groupby(names, sort=False):
+        by = f" (by {trails[0]})" if any(trails) else ""
+        told.append(f"{system}: {state} in {listed(rows['month'].tolist())}{by}: {missing}.")
     return told
 
 

@@ -308,10 +308,16 @@ def _facts(packet: Mapping[str, Any], evidence_digest: str) -> list[tuple[str, s
     if period["time_zone"] != "UTC":
         facts.append((f"Period, {period['time_zone']}", _ends(period["local"]), False))
     facts += [
-        ("Sealed until", " and ".join(one["last_sealed_at"] for one in packet["checkpoints"]), False),
+        ("Sealed until", _sealed_until(packet["checkpoints"]), False),
         ("Evidence digest", evidence_digest, True),
     ]
     return facts
+
+
+def _sealed_until(checkpoints: Sequence[Mapping[str, Any]]) -> str:
+    if len(checkpoints) == 1:
+        return str(checkpoints[0]["last_sealed_at"])
+    return " and ".join(f"{one['last_sealed_at']} ({one['origin']})" for one in checkpoints)
 
 
 def _tiles(packet: Mapping[str, Any], page: Mapping[str, Any] | None) -> list[dict[str, Any]]:
