@@ -23,6 +23,7 @@ from auditlib.formats.keys import SigningKey, VerifierKey
 from auditlib.formats.times import parse_time
 from auditlib.packet.build import Built, Vault, build_packet
 from auditlib.state import SealerState
+from auditlib.vault.local import LocalVault
 
 AUDIT, CLOUD, OTHER = "acme.example/audit", "acme.example/cloud", "acme.example/other"
 SEALERS = {origin: SigningKey(origin, sha256(origin.encode()).digest()) for origin in (AUDIT, CLOUD, OTHER)}
@@ -57,15 +58,21 @@ GRANTS: dict[str, list[list[Record]]] = {
 
 def sealed(folder: Path, origin: str, batches: Sequence[list[Record]], catalog: Any = simulator.CATALOG) -> Path:
     """A vault of one trail."""
-    key, made = SEALERS[origin], simulator.Trail(folder)
-    sealing.create_trail(made.vault, key, simulator.RETENTION, catalog, now=made.clock())
+    made = simulator.Trail(folder)
+    sealing.create_trail(made.vault, SEALERS[origin], simulator.RETENTION, catalog, now=made.clock())
+    seal_more(folder, origin, batches)
+    return folder / "vault"
+
+
+def seal_more(folder: Path, origin: str, batches: Sequence[list[Record]]) -> None:
+    """Seal batches into the vault there."""
+    key, made = SEALERS[origin], simulator.Trail(folder, LocalVault(folder / "vault"))
     last = max(parse_time(record.receipt.recorded_at) for batch in batches for record in batch)
     options: Any = {"now": simulator.Clock(last + 60_000_000), "random": made.random}
     with sealing.open_sealer(made.vault, key, SealerState(folder / "state", key.verifier), **options) as sealer:
         for batch in batches:
             sealer.add(batch)
             sealer.flush()
-    return folder / "vault"
 
 
 def vaults_in(folder: Path, events: Mapping[str, Sequence[list[Record]]] = GRANTS) -> list[Vault]:
