@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from auditlib import evidence
 from auditlib.attachments import Attached
 from auditlib.cli import app
+from auditlib.dashboard.exceptions import _of
 from auditlib.errors import MalformedError, MismatchError
 from auditlib.evidence.scope import parse_scope
 from auditlib.formats.catalog import extend_catalog
@@ -36,6 +37,8 @@ from auditlib.packet.diff import compare_tables
 from auditlib.packet.notebook import Executed
 from auditlib.packet.redaction import Cut
 from auditlib.packet.reproduce import reproduce_packet
+from auditlib.requests.model import parse_requests
+from auditlib.requests.standing import standings
 from auditlib.trail import open as open_trail
 
 __all__ = ["browser"]  # a fixture
@@ -308,3 +311,19 @@ def test_verification_takes_the_checkpoint_that_is_its_trails(tmp_path: Path) ->
     key = str(SEALERS[several.OTHER].verifier)
     ran_ = CliRunner().invoke(app, ["verify", str(other), "--key", key, "--against", str(out)])
     assert ran_.exit_code or ran_.exception
+
+
+def test_the_dashboard_takes_no_packet_over_others_for_an_answer(tmp_path: Path) -> None:
+    """Of a vault that is looked at alone: the packet is there, and shows what the engagement may not be for."""
+    write_bag(both()[1], tmp_path / "A-1")
+    named = "".join(f'[trails.{name}]\nvault = "{name}"\n' for name in ("a", "b"))
+    listed = parse_requests(
+        'format = "auditlib/requests/v1"\n[[requests]]\nid = "A-1"\nquestion = "?"\ncontrol = { id = "C" }\n'
+        f'notebook = "role-grants"\ntrails = ["a", "b"]\n{named}'.encode(),
+        tmp_path,
+    )
+    (one,) = standings(listed, tmp_path, {None: (AUDIT, 2), "a": (AUDIT, 2)})
+    assert one.packet is not None and one.since is None
+    assert not _of(one, AUDIT)
+    (both_asked,) = standings(listed, tmp_path, {"a": (AUDIT, 3), "b": (CLOUD, 2)})
+    assert both_asked.words() == "built at checkpoints 2 and 2 (of now 3 and 2; 1 seal since)"
