@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from auditlib.errors import MalformedError, UnavailableError
@@ -42,10 +42,10 @@ def lab_command(folder: Path, port: int | None, *, browser: bool) -> list[str]:
     return command if browser else [*command, "--no-browser"]
 
 
-def lab_environment(own: Mapping[str, str], vault: str, keys: list[str] | None) -> dict[str, str]:
-    """The environment in which `evidence.open()` finds the vault and the keys."""
-    place = vault if "://" in vault else str(Path(vault).resolve())
-    given = {"AUDITLIB_VAULT": place} | ({"AUDITLIB_KEY": "\n".join(map(_whole, keys))} if keys else {})
+def lab_environment(own: Mapping[str, str], vaults: Sequence[str], keys: list[str] | None) -> dict[str, str]:
+    """The environment in which `evidence.open()` finds the vault, or several, and the keys."""
+    places = [vault if "://" in vault else str(Path(vault).resolve()) for vault in vaults]
+    given = {"AUDITLIB_VAULT": "\n".join(places)} | ({"AUDITLIB_KEY": "\n".join(map(_whole, keys))} if keys else {})
     return {**own, **given}
 
 

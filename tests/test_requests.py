@@ -17,6 +17,7 @@ import msgspec
 import nbformat
 import pandas as pd
 import pytest
+import several
 from packets import SAMPLE_KEY, SAMPLES, Packet, event, read_folder, sample, sample_trail, sample_vault, trail_of
 from typer.testing import CliRunner
 
@@ -265,7 +266,7 @@ def test_a_failing_request_stops_no_other(built: tuple[Any, Path]) -> None:
     """The good ones are there and verify, each bad one is reported with its sentence, the worst decides the code."""
     told, out = built
     became = {one["name"]: one for one in told["packets"]}
-    assert list(became) == ["GOOD-1", "BAD-1", "BAD-2", "BAD-3@away", "own-list"]
+    assert list(became) == ["GOOD-1", "BAD-1", "BAD-2", "BAD-3", "own-list"]
     assert [one["exit_code"] for one in became.values()] == [0, 2, 3, 2, 0]
     assert "Did you mean 'entitlement'?" in became["BAD-1"]["error"]["message"]
     assert "the ticket system did not answer." in became["BAD-2"]["error"]["message"]
@@ -342,24 +343,42 @@ def test_an_existing_packet_is_replaced_only_when_asked_and_only_a_packet_is(
     assert (out / "own-list" / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_request_over_two_trails_is_a_zip_for_each(project: Path, tmp_path: Path) -> None:
-    """Every packet names its trail, and no vault is needed on the command line."""
+def test_a_request_over_two_trails_is_one_packet(project: Path, tmp_path: Path) -> None:
+    """Built, shown and made again under the request's own name, from a notebook of the user's own, and no vault is
+    needed on the command line; two names of one trail are refused."""
+    vaults = several.vaults_in(tmp_path)
     named = "".join(
-        f'\n[trails.{name}]\nvault = "{sample_vault()}"\nkey = "{SAMPLE_KEY}"\n' for name in ("east", "west")
+        f'\n[trails.{name}]\nvault = "{vault.place}"\nkey = "{vault.keys}"\n'
+        for name, vault in zip(("west", "east"), vaults, strict=True)
     )
-    path = project / "two.toml"
-    path.write_text(HEAD + line("A-1", "own-list.ipynb", 'trails = ["east", "west"]') + named)
-    asked = ("build", "A-1", "--requests", str(path), "-o", str(tmp_path / "out"), "--period", EMPTY, "--zip", "--json")
-    told = json.loads(run(*asked))
-    assert [one["name"] for one in told["packets"]] == ["A-1@east", "A-1@west"]
-    for one in told["packets"]:
-        assert check_packet(Path(one["path"]), [SAMPLE_KEY]).digest == one["packet_digest"]
-    index = json.loads((tmp_path / "out" / "index.json").read_bytes())
-    assert [(one["trail"], one["packet"]) for one in index["requests"]] == [
-        *[("east", "A-1@east.zip"), ("west", "A-1@west.zip")]
+    path, out = project / "two.toml", tmp_path / "out"
+    path.write_text(
+        HEAD
+        + line("A-1", "own-list.ipynb", 'trails = ["east", "west"]')
+        + line("A-2", "own-list.ipynb", 'trails = ["east", "again"]')
+        + named
+        + named.split("[trails.east]")[1].join(["[trails.again]", ""])
+    )
+    asked = ("build", "--all", "--requests", str(path), "-o", str(out), "--period", "2026-03-01/2026-04-01")
+    told = json.loads(run(*asked, "--zip", "--json", code=2))
+    built, refused = told["packets"]
+    assert "two of its trails are one" in refused["error"]["message"]
+    assert (built["name"], Path(built["path"]).name) == ("A-1", "A-1.zip")
+    assert built["headline"].startswith("7 events over 2 trails.")
+    assert check_packet(Path(built["path"]), several.KEYS).digest == built["packet_digest"]
+    index = json.loads((out / "index.json").read_bytes())["requests"][0]
+    assert (index["trails"], index["packet"], index["trail"], index["checkpoint"]) == (
+        *(["east", "west"], "A-1.zip", None, None),
+    )
+    assert index["checkpoints"] == [{"origin": origin, "size": 2} for origin in (several.AUDIT, several.CLOUD)]
+    page = (out / "index.html").read_text()
+    assert 'href="A-1.zip"' in page and "(east, west)" in page
+    assert "systems in scope, " in page and "were not looked at" not in page  # over the trails that answered
+    shown = json.loads(run("--requests", str(path), "--dir", str(out), "--reproduce", "--json"))["requests"]
+    assert [(one["state"], one["reproduces"], one["seals_since"]) for one in shown] == [
+        *[("built", True, 0), ("never built", None, None)]
     ]
-    assert 'href="A-1%40east.zip"' in (tmp_path / "out" / "index.html").read_text()
-    assert "were not looked at" in (tmp_path / "out" / "index.html").read_text()  # the scope beside the list
+    assert "checkpoints" in run("--requests", str(path), "--dir", str(out))
 
 
 def test_an_index_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
@@ -511,8 +530,7 @@ def test_a_packet_of_another_trail_or_past_the_vaults_end_is_noted(tmp_path: Pat
     """A vault that was cut, or is not the one, shows in the list."""
     put(tmp_path)
     found = listed(line())
-    size = read_packet(tmp_path / "A-1").checkpoint.size
-    origin = read_packet(tmp_path / "A-1").checkpoint.origin
+    ((origin, size),) = read_packet(tmp_path / "A-1").sizes.items()
     for now, said, since in (
         ((origin, size + 3), "", 3),
         ((origin, size - 1), "fewer than the packet's checkpoint", -1),

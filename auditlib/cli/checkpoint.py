@@ -34,7 +34,7 @@ def prove(
     if history.checkpoint is None:
         raise MalformedError("nothing has been sealed in this vault yet.", where=vault)
     known = [*history.trusted, *(key for document in history.documents for key in document.verifiers)]
-    name, kept = _kept(older, known, history.origin)
+    name, kept = _kept(older, known, history.origin.encode())
     check_extends(history, kept, name)
     if history.errors:
         worst = history.errors[0]
@@ -67,7 +67,7 @@ def check(
         data = proof.open("rb").read(MAX_PROOF_BYTES + 1)
     except OSError as error:
         raise MalformedError(f"cannot be read ({error.strerror}).", where=str(proof)) from None
-    _, kept = _kept(older, keys, None)
+    _, kept = _kept(older, keys, data.partition(b"\n\n")[2].partition(b"\n")[0])
     try:
         newer = check_extension(data, kept, keys)
     except AuditlibError as error:
@@ -83,19 +83,20 @@ def check(
         )
 
 
-def _kept(given: str, keys: list[Any], origin: str | None) -> tuple[str, Any]:
-    """The one checkpoint in a file or a packet; of a packet over several trails, the one of `origin`."""
+def _kept(given: str, keys: list[Any], origin: bytes) -> tuple[str, Any]:
+    """The checkpoint in a file or a packet; of a packet over several trails, the one of `origin`."""
     from auditlib.formats.checkpoint import parse_checkpoint
 
-    found = []
-    for name, data in older_notes(given):
-        try:
-            note = parse_checkpoint(data, keys)
-        except AuditlibError as error:
-            raise error.at(name) from None
-        if origin in (None, note.origin):
-            found.append((name, note))
+    notes = older_notes(given)
+    found = [note for note in notes if note[1].startswith(origin + b"\n")] or notes
     if len(found) != 1:
-        what = f"of {origin}" if origin else "alone"
-        raise MalformedError(f"{len(found)} checkpoints {what} are in it.", where=given, remedy="Give the file of one.")
-    return found[0]
+        raise MalformedError(
+            f"it holds {len(found)} checkpoints, none of them of this trail.",
+            where=given,
+            remedy="Give one of its own.",
+        )
+    ((name, data),) = found
+    try:
+        return name, parse_checkpoint(data, keys)
+    except AuditlibError as error:
+        raise error.at(name) from None

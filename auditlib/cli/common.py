@@ -22,6 +22,14 @@ VaultArgument = Annotated[
 VaultOption = Annotated[
     str, typer.Option("--vault", envvar="AUDITLIB_VAULT", help="The vault: a path, file:// or s3://bucket/prefix.")
 ]
+VaultsOption = Annotated[
+    list[str],
+    typer.Option(
+        "--vault",
+        envvar="AUDITLIB_VAULT",
+        help="The vault: a path, file:// or s3://bucket/prefix; again for each further trail.",
+    ),
+]
 KeysOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -32,6 +40,12 @@ KeysOption = Annotated[
 ]
 SigningOption = Annotated[Path, typer.Option("--key", envvar="AUDITLIB_SIGNING_KEY", help="The sealer's .key file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs, with stable keys.")]
+
+
+def vaults_of(given: list[str]) -> list[str]:
+    """The vaults of a VaultsOption; in AUDITLIB_VAULT they stand one a line, and a path there may hold spaces."""
+    variable = os.environ.get("AUDITLIB_VAULT", "")
+    return [line for line in variable.split("\n") if line] if given == variable.split() else given
 
 
 def account() -> str:

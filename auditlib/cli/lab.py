@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from auditlib.cli.common import KeysOption, VaultOption, say
+from auditlib.cli.common import KeysOption, VaultsOption, say, vaults_of
 from auditlib.errors import UnavailableError
 
 app = typer.Typer()
@@ -27,7 +27,7 @@ def notebook_new(path: Annotated[Path, typer.Argument(help="A new file that ends
 
 @app.command("lab")
 def lab(
-    vault: VaultOption,
+    vault: VaultsOption,
     folder: Annotated[Path, typer.Argument(help="Where your copies of the notebooks are, or will be.")] = Path(
         "audit-notebooks"
     ),
@@ -43,4 +43,4 @@ def lab(
     laid = lay_notebooks(folder)
     say(f"{folder}: {len(laid)} notebooks laid; your own changes stay." if laid else f"{folder}: your notebooks.")
     command = lab_command(folder, port, browser=browser)
-    os.execve(command[0], command, lab_environment(os.environ, vault, key))  # noqa: S606 - this interpreter itself
+    os.execve(command[0], command, lab_environment(os.environ, vaults_of(vault), key))  # noqa: S606 - this interpreter itself

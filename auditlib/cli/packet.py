@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auditlib.cli.common import SHOWN_ROWS, JsonOption, KeysOption, VaultOption, pair, say, show_json
+from auditlib.cli.common import SHOWN_ROWS, JsonOption, KeysOption, VaultsOption, pair, say, show_json, vaults_of
 from auditlib.errors import MalformedError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, help="Evidence packets: build, parameter
 @app.command("build")
 def packet_build(
     request: Annotated[str, typer.Argument(help="role-grants, or the path of a notebook.")],
-    vault: VaultOption,
+    vault: VaultsOption,
     output: Annotated[Path, typer.Option("-o", help="A new folder, or a new .zip.")],
     parameter: Annotated[
         list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="A parameter; `packet parameters` shows them.")
@@ -41,10 +41,13 @@ def packet_build(
     key: KeysOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer an evidence request: run its notebook and pack the answer with its proof."""
+    """Answer an evidence request: run its notebook and pack the answer with its proof.
+
+    Several vaults are answered by one packet over all of their trails, in which every item names its trail.
+    """
     from auditlib.display import show_pairs
     from auditlib.evidence.scope import read_scope
-    from auditlib.packet.build import build_packet
+    from auditlib.packet.build import Vault, build_packet
 
     if output.exists():
         raise MalformedError("exists already and is not overwritten.", where=str(output), remedy="Choose another -o.")
@@ -52,8 +55,9 @@ def packet_build(
         say(f"running {request} ...")
     attached = _gathered(attach or [], attach_dir, as_json)
     systems = None if scope is None else read_scope(scope)
+    vaults = [Vault(place, key) for place in vaults_of(vault)]
     built = build_packet(
-        request, vault, _given(parameter or []), output, keys=key, redact=redact or [], attached=attached, scope=systems
+        request, vaults, _given(parameter or []), output, redact=redact or [], attached=attached, scope=systems
     )
     if as_json:
         from msgspec import to_builtins
@@ -141,7 +145,7 @@ def packet_verify(
 @app.command("reproduce")
 def packet_reproduce(
     path: PacketArgument,
-    vault: VaultOption,
+    vault: VaultsOption,
     allow: Annotated[
         list[str] | None,
         typer.Option("--allow-notebook", metavar="SHA256", help="Run this notebook, though it is not the library's."),
@@ -154,6 +158,7 @@ def packet_reproduce(
     as_json: JsonOption = False,
 ) -> None:
     """Run a packet's notebook again at its checkpoint, and compare byte for byte."""
+    from auditlib.packet.build import Vault
     from auditlib.packet.reproduce import Foreign, permitted, reproduce_packet
 
     named = permitted(allow or [])
@@ -171,7 +176,8 @@ def packet_reproduce(
 
     if not as_json and sys.stderr.isatty():
         say(f"making {path} again ...")
-    _end(reproduce_packet(path, vault, keys=key, permit=permit, despite_faults=despite_faults, out=output), as_json)
+    vaults = [Vault(place, key) for place in vaults_of(vault)]
+    _end(reproduce_packet(path, vaults, permit=permit, despite_faults=despite_faults, out=output), as_json)
 
 
 @app.command("diff")
@@ -236,6 +242,7 @@ def _show_exceptions(rows: list[dict[str, Any]]) -> None:
         box=None, padding=(0, 2, 0, 0), header_style="bold", title="potential exceptions", title_justify="left"
     )
     headings = {
+        "trail": "trail",
         "grantee": "granted to",
         "entitlement": "what",
         "judged": "source",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,7 +69,7 @@ def requests_show(
         from auditlib.display import progress_bar
         from auditlib.requests.remaking import remake_all
 
-        asked = [(one, places.get(one.trail)) for one in lines]
+        asked = [(one, _all_of(one, places)) for one in lines]
         count = jobs or _jobs(sum(one.packet is not None for one in lines))
         with progress_bar("making again", quiet=as_json) as progress:
             lines = remake_all(asked, listed.folder, jobs=count, progress=progress)
@@ -143,7 +143,8 @@ def requests_build(
     rows: list[dict[str, Any]] = []
     told: list[str] = []
     if any(outcome.built for outcome in outcomes):
-        rows, told = _scoped(systems, places.get(None), span)
+        found = [place for place in places.values() if not isinstance(place, AuditlibError)]
+        rows, told = _scoped(systems, found, span)
         index = make_index(standings(listed, output), rows, told)
         write_index(index, output)
         digest = index.digest
@@ -195,37 +196,48 @@ def _source(vault: str | None, keys: list[str] | None) -> Source | None:
 
 
 def _scoped(
-    systems: Scope | None, place: Opened | AuditlibError | None, span: Span | None
+    systems: Scope | None, places: Sequence[Opened], span: Span | None
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows of the systems in scope on the trail of the command line, and what they say."""
+    """The rows of the systems in scope over all trails that answered requests, and what they say."""
     from auditlib.evidence.answer import period_of
-    from auditlib.evidence.scope import scope_sentences, scope_table
+    from auditlib.evidence.scope import scope_over, scope_sentences, scope_table
 
     if systems is None:
         return [], []
-    if place is None or isinstance(place, AuditlibError):
-        return [], [
-            "The systems in scope were not looked at: no trail was given on the command line, or it did not open."
-        ]
-    with place.source.open(place.size) as trail:
-        period = period_of(span.since if span else None, span.until if span else None, None, "UTC")
-        table = scope_table(trail, systems, period)
+    if not places:
+        return [], ["The systems in scope were not looked at: no trail was given, or none opened."]
+    period = period_of(span.since if span else None, span.until if span else None, None, "UTC")
+    tables = {}
+    for place in sorted(places, key=lambda place: place.origin):
+        if place.origin not in tables:
+            with place.source.open(place.size) as trail:
+                tables[place.origin] = scope_table(trail, systems, period)
+    table = scope_over(tables)
     return table.to_dict("records"), scope_sentences(table)  # type: ignore[return-value]
 
 
+def _all_of(one: Standing, places: Mapping[str | None, Opened]) -> list[Opened] | None:
+    """The trails of a request; None where one of them is not open."""
+    found = [places[trail] for trail in one.request.asked_of if trail in places]
+    return found if len(found) == len(one.request.asked_of) else None
+
+
 def _stated(one: Standing) -> dict[str, Any]:
-    """The stable keys of `requests --json`."""
+    """The stable keys of `requests --json`; what is of one trail is null where there are several."""
     request, packet = one.request, one.packet
+    sizes = packet.sizes if packet else {}
     return {
         "id": request.id,
-        "trail": one.trail,
+        "trail": request.trails[0] if len(request.trails) == 1 else None,
+        "trails": request.trails,
         "question": request.question,
         "control": request.control.id,
         "criteria": request.criteria,
         "due": request.due,
         "state": one.state,
-        "checkpoint": packet and packet.checkpoint.size,
-        "now": one.now and one.now[1],
+        "checkpoint": next(iter(sizes.values())) if len(sizes) == 1 else None,
+        "checkpoints": sizes,
+        "now": next(iter(one.now.values())) if len(one.now) == 1 else None,
         "seals_since": one.since,
         "reproduces": one.reproduces,
         "exceptions": packet and packet.told.exceptions,

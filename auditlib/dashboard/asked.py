@@ -28,7 +28,7 @@ from auditlib.scoped.within import covered, within_period
 PERIOD = ("since", "until", "through")
 FILTERS = ("kind", "action", "actor", "target", "outcome", "source")  # of a search, as its notebook calls them
 EVENTS = "events"  # the notebook that answers a search, and the request by which an engagement allows it
-# No list can hold a request of this name (model.TRAIL_MARK), so that nobody's packet is taken for another's.
+# No list can hold a request of this name (model.ID has no `@`), so that nobody's packet is taken for another's.
 SEARCHED = Request(
     id=f"{EVENTS}@search",
     question="Show me these events, with proof that they are what was sealed.",

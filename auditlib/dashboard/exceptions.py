@@ -78,12 +78,12 @@ def standings_here(visit: Visit, requests: Sequence[Request], vault: str) -> dic
     told = visit.trail().standing()
     now = {None: (told.origin, told.size), vault: (told.origin, told.size)}
     chosen = msgspec.structs.replace(works.listed, requests=tuple(requests))
-    found = (one for one in standings(chosen, works.packets, now) if one.trail in (None, vault))
+    found = standings(chosen, works.packets, now)  # of requests over several trails too, whose packet is none of these
     return {one.request.id: one if _of(one, told.origin) else _none(one) for one in found}
 
 
 def _none(one: Standing) -> Standing:
-    return Standing(request=one.request, name=one.name, trail=one.trail, now=one.now)
+    return Standing(request=one.request, now=one.now)
 
 
 def _of(one: Standing, origin: str) -> bool:

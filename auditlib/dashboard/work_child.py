@@ -125,7 +125,7 @@ def _build(trail: Trail, job: Job, call: Call, out: Path, channel: Channel) -> N
     values = read(declared(notebook), call.given)
     attached = gather({kind: Path(path) for kind, path in call.lists.items()}, Path(call.files) if call.files else None)
     systems = None if job.scope is None else parse_scope(job.scope)
-    make_packet(trail, job.vault, notebook, Asked(values, job.engagement.redact, attached, systems), out)
+    make_packet(trail, notebook, Asked(values, job.engagement.redact, attached, systems), out)
 
 
 def _within(bag: Bag, trail: Trail, job: Job) -> bool:

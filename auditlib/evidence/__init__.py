@@ -7,6 +7,8 @@
     answer = evidence.role_grants(trail, since="2026-03-01", until="2026-06-01", entitlement="admin")
     answer.exceptions
 
+Where AUDITLIB_VAULT names several vaults, one a line, every function answers over all of their trails (see `across`).
+
 Logic lives here, notebooks stay thin. An answer shows itself as tables and pictures, and holds no clock, host name
 or path, so that the same question at the same checkpoint gives the same bytes.
 """
@@ -14,6 +16,7 @@ or path, so that the same question at the same checkpoint gives the same bytes.
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 from auditlib.attachments import attached
@@ -22,6 +25,7 @@ from auditlib.errors import MalformedError, MismatchError
 from auditlib.evidence.access_provisioning import access_provisioning
 from auditlib.evidence.access_removals import access_removals
 from auditlib.evidence.access_review import AccessReview, access_review
+from auditlib.evidence.across import Trails, open_trails
 from auditlib.evidence.actor_activity import ActorActivity, actor_activity
 from auditlib.evidence.answer import Answer
 from auditlib.evidence.approver_conduct import ApproverConduct, approver_conduct
@@ -36,7 +40,7 @@ from auditlib.evidence.role_grants import RoleGrants, role_grants
 from auditlib.evidence.trail_integrity import TrailIntegrity, trail_integrity
 from auditlib.history import read_history
 from auditlib.keyfiles import load_verifier_keys
-from auditlib.trail import Trail
+from auditlib.trail import Keys, Trail
 from auditlib.trail import open as open_trail
 from auditlib.vault import open_vault
 
@@ -51,6 +55,7 @@ __all__ = [
     "PrivilegedActions",
     "RoleGrants",
     "TrailIntegrity",
+    "Trails",
     "access_provisioning",
     "access_removals",
     "access_review",
@@ -69,12 +74,13 @@ __all__ = [
 ]
 
 
-def open(at: int | None = None, *, faulty: bool = False) -> Trail:
+def open(at: int | None = None, *, faulty: bool = False) -> Trail | Trails:
     """The trail of `AUDITLIB_VAULT`, read with the key(s) of `AUDITLIB_KEY` at checkpoint `at` (None: the newest).
 
-    Where `AUDITLIB_SCHEDULER` names a cluster, its workers read the batches of long questions (`Trail.run`).
-
-    `faulty` opens it also where checks 0 to 4 found faults, for who reports them; what can be read is then not proven.
+    Several vaults, one a line, are read as `Trails`, at the checkpoints that `AUDITLIB_AT` names, a number a line; `at`
+    speaks of one trail and is refused then. Where `AUDITLIB_SCHEDULER` names a cluster, its workers read the batches of
+    long questions (`Trail.run`). `faulty` opens a trail also where checks 0 to 4 found faults, for who reports them;
+    what can be read is then not proven.
     """
     vault = os.environ.get("AUDITLIB_VAULT")
     if not vault:
@@ -83,6 +89,25 @@ def open(at: int | None = None, *, faulty: bool = False) -> Trail:
         )
     given = os.environ.get("AUDITLIB_KEY")
     keys = given.split("\n") if given else None
+    vaults = [line for line in vault.split("\n") if line]
+    if len(vaults) == 1:
+        return _opened(vaults[0], keys, at, faulty=faulty)
+    if at is not None:
+        raise MalformedError(
+            "a checkpoint's size says nothing of several trails.", where="at", remedy="Give none, or ask one trail."
+        )
+    sizes = [line for line in os.environ.get("AUDITLIB_AT", "").split("\n") if line]
+    if sizes and (len(sizes) != len(vaults) or not all(size.isascii() and size.isdigit() for size in sizes)):
+        raise MalformedError(
+            f"it names no checkpoint for each of the {len(vaults)} vaults.",
+            where="AUDITLIB_AT",
+            remedy="Write the number of seals, one a line, in the order of AUDITLIB_VAULT; or nothing.",
+        )
+    places = [(one, keys) for one in vaults]
+    return open_trails(places, [*map(int, sizes)] or [None] * len(vaults), partial(_opened, faulty=faulty))
+
+
+def _opened(vault: str, keys: Keys, at: int | None, *, faulty: bool) -> Trail:
     place = Path(vault) if "://" not in vault else vault
     executor = from_environment()
     try:

@@ -10,6 +10,7 @@ from auditlib.approvals import Policy
 from auditlib.attachments import Attachment, decisions
 from auditlib.evidence.account_use import Asked, Use
 from auditlib.evidence.accounts import Accounts
+from auditlib.evidence.across import over_trails
 from auditlib.evidence.answer import period_of
 from auditlib.evidence.charts import Picture
 from auditlib.evidence.day_chart import Lane, day_chart
@@ -65,6 +66,7 @@ _ITEM: dict[str, Kind] = {
 _RECORD: dict[str, Kind] = {**PLACED, "actor_type": "text", "actor_id": "text", "action": "text"}
 
 
+@over_trails
 def access_provisioning(
     trail: Trail,
     *,

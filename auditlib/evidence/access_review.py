@@ -11,6 +11,7 @@ import pandas as pd
 
 from auditlib.attachments import Attachment
 from auditlib.errors import MalformedError
+from auditlib.evidence.across import over_trails
 from auditlib.evidence.answer import Period, many
 from auditlib.evidence.examined import NOT_TESTABLE, PASS, PLACE, Examined, Found, Request, chosen
 from auditlib.evidence.holders import Staff, looked_up
@@ -77,6 +78,7 @@ class AccessReview(Examined):
         )
 
 
+@over_trails
 def access_review(
     trail: Trail,
     *,

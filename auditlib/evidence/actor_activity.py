@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from auditlib.evidence.across import over_trails
 from auditlib.evidence.activity import MAX_LISTED, Activity
 from auditlib.evidence.activity_page import COLUMNS, page, picture, tables
 from auditlib.evidence.answer import Table, many, period_of
@@ -92,6 +93,7 @@ class ActorActivity(Examined):
         return Table(self.found.tables["held"])
 
 
+@over_trails
 def actor_activity(
     trail: Trail,
     *,

@@ -119,6 +119,7 @@ class Answer(msgspec.Struct, kw_only=True):
     tables: dict[str, pd.DataFrame]  # written as CSV and Parquet
     figures: dict[str, str]  # name -> SVG text
     rows: set[tuple[int, int]]  # (sequence, row) of every record the answer rests on
+    rows_by_trail: dict[str, set[tuple[int, int]]] = {}  # of an answer over several trails, by origin, in place of rows
     every_seal: bool = False  # whether the proof holds the seals of the whole trail, not of the period alone
     page: Page | None = None  # how it is shown; else by `listing`
     listing: Listing | None = None
@@ -156,7 +157,8 @@ class Answer(msgspec.Struct, kw_only=True):
             )
         }
         stated["period"] = self.period.as_json()
-        stated["rows"] = [list(pair) for pair in sorted(self.rows)]
+        by_trail = {origin: [list(pair) for pair in sorted(rows)] for origin, rows in self.rows_by_trail.items()}
+        stated["rows"] = by_trail or [list(pair) for pair in sorted(self.rows)]
         (folder / ANSWER_FILE).write_bytes(canonical(msgspec.to_builtins(stated)))
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from auditlib.attachments import Attachment, persons
+from auditlib.evidence.across import over_trails
 from auditlib.evidence.answer import Column, Period, Section, many, period_of
 from auditlib.evidence.charts import Picture
 from auditlib.evidence.conduct_chart import who_for_whom
@@ -121,6 +122,7 @@ class ApproverConduct(Examined):
         )
 
 
+@over_trails
 def approver_conduct(
     trail: Trail,
     *,

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from auditlib.attachments import Attachment, decisions, is_unsealed, persons
+from auditlib.evidence.across import over_trails
 from auditlib.evidence.answer import Column, Period, Section, many, period_of
 from auditlib.evidence.change_matching import ATTRIBUTES, UNSEALED, Policy, first_of_change, judge_releases, nearest
 from auditlib.evidence.examined import PASS, PLACE, Examined, Found, Request, drawn
@@ -83,6 +84,7 @@ _SECTIONS = [
 ]
 
 
+@over_trails
 def change_management(
     trail: Trail,
     *,

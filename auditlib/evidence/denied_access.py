@@ -16,6 +16,7 @@ import msgspec
 import pandas as pd
 
 from auditlib.evidence import denied_page as page
+from auditlib.evidence.across import over_trails
 from auditlib.evidence.answer import Table, many, period_of
 from auditlib.evidence.burst_follow import FACTS, done_after, first_successes
 from auditlib.evidence.burst_verdicts import ATTRIBUTES, judge_bursts
@@ -107,6 +108,7 @@ class DeniedAccess(Examined):
         return msgspec.structs.replace(stated, facts=facts, sentences=[first, *stated.sentences[1:]])
 
 
+@over_trails
 def denied_access(
     trail: Trail,
     *,

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from auditlib.errors import MalformedError
+from auditlib.evidence.across import over_trails
 from auditlib.evidence.answer import Answer, Column, Page, Period, Section, Tile, many
 from auditlib.evidence.examined import NOT_TESTABLE, Examined, Found, Request
 from auditlib.trail import Selection
@@ -63,6 +64,7 @@ class EventList(Examined):
         return msgspec.structs.replace(answer, population=answer.population | {"filter": self.found.query})
 
 
+@over_trails
 def event_list(
     selection: Selection,
     *,

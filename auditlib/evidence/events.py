@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from auditlib.errors import MalformedError
+from auditlib.evidence.across import over_trails
 from auditlib.evidence.answer import listed, period_of
 from auditlib.evidence.event_list import EventList, event_list
 from auditlib.query import Moment, build_filter
@@ -22,6 +23,7 @@ TITLE = "Events, with proof that they are what was sealed"
 Words = Sequence[str]
 
 
+@over_trails
 def events(
     trail: Trail,
     *,

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from auditlib.approvals import NOT_TESTABLE
+from auditlib.evidence.across import over_trails
 from auditlib.evidence.answer import (
     Answer,
     Period,
@@ -44,6 +45,7 @@ MAX_SAID = 20  # observations named one by one in the conclusion; all stand in t
 MAX_GAPS = 4  # gaps that the one sentence names
 
 
+@over_trails
 def pipeline_health(
     trail: Trail, *, since: Moment = None, until: Moment = None, through: Moment = None, tz: str = "UTC"
 ) -> PipelineHealth:

@@ -21,6 +21,7 @@ import pandas as pd
 from auditlib.attachments import Attachment
 from auditlib.errors import MalformedError
 from auditlib.evidence import privileged_page as page
+from auditlib.evidence.across import over_trails
 from auditlib.evidence.answer import Period, Table, period_of
 from auditlib.evidence.break_glass import USE, Glass, review_uses, reviews_of
 from auditlib.evidence.examined import (
@@ -80,6 +81,7 @@ class PrivilegedActions(Examined):
         return Table(self.found.tables["uses"])
 
 
+@over_trails
 def privileged_actions(
     trail: Trail,
     *,

@@ -11,6 +11,7 @@ import pandas as pd
 
 from auditlib.attachments import Attachment, Persons, persons
 from auditlib.evidence.accounts import micros
+from auditlib.evidence.across import over_trails
 from auditlib.evidence.answer import Period, period_of
 from auditlib.evidence.examined import Examined, Found, Request, chosen, judge, with_further
 from auditlib.evidence.frames import PLACED, Kind, typed
@@ -47,6 +48,7 @@ _DECISION: dict[str, Kind] = {
 _REMOVAL: dict[str, Kind] = {"review": "text", "grantee": "text", "entitlement": "text", **_RECORD}
 
 
+@over_trails
 def review_performed(
     trail: Trail,
     *,

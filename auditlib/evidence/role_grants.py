@@ -9,6 +9,7 @@ import pandas as pd
 
 from auditlib.approvals import ATTRIBUTES, Policy, Verdicts
 from auditlib.attachments import Attachment
+from auditlib.evidence.across import over_trails
 from auditlib.evidence.answer import Attribute, Column, Listing, period_of
 from auditlib.evidence.coverage import alive_sentences
 from auditlib.evidence.examined import NOT_TESTABLE, PASS, Examined, Found, Request
@@ -53,6 +54,7 @@ _EVIDENCE = Column("evidence", "Rests on")  # shown where something from outside
 _SHOWN = ["item", "occurred_at", "actor_id", "grantee", "entitlement", "request", "approver", "approved_at", "verdict"]
 
 
+@over_trails
 def role_grants(
     trail: Trail,
     *,

@@ -19,7 +19,7 @@ sources recorded anything: a system that was never connected stands there, month
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,6 +41,7 @@ QUIET = DAY  # microseconds without a record before a month is covered in part o
 MAX_SYSTEMS = 500
 COVERED, PARTLY, UNCOVERED, CARVED_OUT = "covered", "partly covered", "uncovered", "carved out"
 COLUMNS = ["system", "owner", "month", "state", "missing"]
+_BEST = (COVERED, PARTLY, UNCOVERED, CARVED_OUT)  # a system that is carved out is so in every trail
 _SHOWN = 3  # silences named in one cell
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -124,6 +125,31 @@ def scope_table(trail: Trail, scope: Scope, period: Period) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def scope_over(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The tables of several trails as one: a system and month is as well covered as in the trail that covers it best.
+
+    `trails` names the one, or those that are alike in it; what is missing is told of each of these. The table of a
+    single trail stays as it is.
+    """
+    if len(tables) == 1:
+        return next(iter(tables.values()))
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for origin, table in tables.items():
+        for row in table.to_dict("records"):
+            found.setdefault((row["system"], row["month"]), {})[origin] = {str(name): row[name] for name in COLUMNS}
+    order = list(dict.fromkeys(system for system, _ in found))
+    rows: list[dict[str, Any]] = []
+    for _, by_trail in sorted(found.items(), key=lambda pair: (order.index(pair[0][0]), pair[0][1])):
+        state = min((row["state"] for row in by_trail.values()), key=_BEST.index)
+        best = {origin: row for origin, row in by_trail.items() if row["state"] == state}
+        said = {origin: row["missing"] for origin, row in best.items() if row["missing"]}
+        alike = set(said.values())
+        missing = alike.pop() if len(alike) == 1 else "; ".join(f"{origin}: {text}" for origin, text in said.items())
+        trails = ", ".join(best) if state in (COVERED, PARTLY) else ""
+        rows += [row | {"missing": missing, "trails": trails} for row in list(best.values())[:1]]
+    return pd.DataFrame(rows, columns=[*COLUMNS, "trails"])
+
+
 def scope_sentences(table: pd.DataFrame) -> list[str]:
     """What the table says, in words: the count of each state, then each system that is not covered throughout."""
     states = table["state"].value_counts()
@@ -131,8 +157,10 @@ def scope_sentences(table: pd.DataFrame) -> list[str]:
     systems, months = table["system"].nunique(), many(len(table), "system and month", "systems and months")
     told = [f"{many(systems, 'system')} in scope, {months} in the period: {listed(counted)}."]
     rest = table[table["state"] != COVERED]
-    for (system, state, missing), rows in rest.groupby(["system", "state", "missing"], sort=False):
-        told.append(f"{system}: {state} in {listed(rows['month'].tolist())}: {missing}.")
+    names = ["system", "state", "missing", *(["trails"] if "trails" in rest else [])]  # of several trails, which say so
+    for (system, state, missing, *trails), rows in rest.groupby(names, sort=False):
+        by = f" (by {trails[0]})" if any(trails) else ""
+        told.append(f"{system}: {state} in {listed(rows['month'].tolist())}{by}: {missing}.")
     return told
 
 

@@ -14,6 +14,7 @@ import msgspec
 import pandas as pd
 
 from auditlib.approvals import NOT_TESTABLE
+from auditlib.evidence.across import over_trails
 from auditlib.evidence.answer import Answer, Period, Table, Tile, listed, many, period_of, rows_of
 from auditlib.evidence.asof import LockedAsOf, as_of
 from auditlib.evidence.chain import chain_picture, chain_sentences, seal_frame, standing
@@ -49,6 +50,7 @@ QUESTION = "Can this trail have been altered, cut or stopped without anyone noti
 MAX_SAID = 20  # faults named one by one in the conclusion; all stand in the table
 
 
+@over_trails
 def trail_integrity(
     trail: Trail, *, since: Moment = None, until: Moment = None, through: Moment = None, tz: str = "UTC"
 ) -> TrailIntegrity:

@@ -9,20 +9,22 @@ import io
 import platform
 import tempfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from auditlib.attachments import NOTHING, PLACE, Attached, pass_on
-from auditlib.errors import MismatchError
+from auditlib.errors import MalformedError, MismatchError
+from auditlib.evidence.across import Trails, open_trails
 from auditlib.evidence.answer import ANSWER_FILE, TABLES, Period, write_table
-from auditlib.evidence.scope import Scope, scope_sentences, scope_table
+from auditlib.evidence.scope import Scope, scope_over, scope_sentences, scope_table
 from auditlib.formats.canonical import canonical, parse_json
 from auditlib.formats.times import parse_time, to_datetime
 from auditlib.keyfiles import load_verifier_keys
@@ -47,6 +49,14 @@ _SOFTWARE = (
 )
 
 
+class Vault(NamedTuple):
+    """A vault's place, the keys it is read with, and the size of the checkpoint to read it at; None: the newest."""
+
+    place: str
+    keys: Keys = None
+    at: int | None = None
+
+
 class Built(msgspec.Struct, frozen=True):
     """A packet that was written: where, its digests, and its answer in short."""
 
@@ -69,7 +79,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 def build_packet(
     request: str,
-    vault: str,
+    vault: str | Sequence[Vault],
     given: Mapping[str, str],
     out: Path,
     *,
@@ -80,6 +90,7 @@ def build_packet(
 ) -> Built:
     """Answer a request with a packet at `out` (a new folder or .zip).
 
+    `vault` is one, read with `keys`; or several, each with its own: one packet over all of their trails.
     `given` are the notebook's parameters as texts; without `at` the newest checkpoint is taken and written into the
     packet. `redact` names fields to leave out; `attached` is evidence from outside the trail; `scope` the systems in
     scope, which are held against the trail month by month. Raises MalformedError for the user's mistakes,
@@ -89,16 +100,46 @@ def build_packet(
     known = declared(notebook)
     asked = Asked(read(known, given), tuple(redact), attached, scope)
     check_together(with_defaults(known, asked.parameters))
-    with open_trail(vault, keys=load_verifier_keys(keys), at=asked.parameters.get("at")) as trail:
-        return make_packet(trail, vault, notebook, asked, out)
+    at = asked.parameters.get("at")
+    vaults = [Vault(vault, keys)] if isinstance(vault, str) else list(vault)
+    if len(vaults) == 1 and at is not None:
+        vaults = [vaults[0]._replace(at=at)]
+    elif at is not None:
+        raise MalformedError(
+            "a checkpoint's size says nothing of several trails.", where="at", remedy="Leave it out, or ask one trail."
+        )
+    with open_vaults(vaults) as trail:
+        return make_packet(trail, notebook, asked, out)
 
 
-def make_packet(trail: Trail, vault: str, notebook: Path, asked: Asked, out: Path) -> Built:
-    """Run a notebook over the trail of a vault, at the checkpoint it was opened at, and pack its answer at `out`."""
-    parameters = asked.parameters | {"at": trail.checkpoint.size}
-    cut = Cut(check_fields(asked.redact, trail.catalog))
-    environment = {"AUDITLIB_VAULT": vault if "://" in vault else str(Path(vault).resolve())}
-    environment["AUDITLIB_KEY"] = "\n".join(map(str, trail.history.given))
+@contextmanager
+def open_vaults(vaults: Sequence[Vault]) -> Iterator[Trail | Trails]:
+    """The trail of one vault, or those of several. Raises as `auditlib.open` does."""
+    places = [(vault.place, load_verifier_keys(vault.keys)) for vault in vaults]
+    sizes = [vault.at for vault in vaults]
+    if len({bool(keys) for _, keys in places}) > 1:  # one list of keys reaches the notebook
+        raise MalformedError(
+            "some of the trails have a verifier key and others have none.", remedy="Give a key for each, or none."
+        )
+    if len(places) > 1:
+        with open_trails(places, sizes) as trails:
+            yield trails
+    else:
+        with open_trail(places[0][0], keys=places[0][1], at=sizes[0]) as trail:
+            yield trail
+
+
+def make_packet(trail: Trail | Trails, notebook: Path, asked: Asked, out: Path) -> Built:
+    """Run a notebook over a trail or several, at the checkpoints they were opened at, and pack its answer at `out`."""
+    trails = trails_of(trail)
+    cut = Cut(tuple(sorted({name for one in trails for name in check_fields(asked.redact, one.catalog)})))
+    parameters = asked.parameters | ({"at": trails[0].checkpoint.size} if len(trails) == 1 else {})
+    places = [one.history.vault.url for one in trails]
+    environment = {
+        "AUDITLIB_VAULT": "\n".join(place if "://" in place else str(Path(place).resolve()) for place in places),
+        "AUDITLIB_KEY": "\n".join(dict.fromkeys(str(key) for one in trails for key in one.history.given)),
+        "AUDITLIB_AT": "\n".join(str(one.checkpoint.size) for one in trails),
+    }
     with tempfile.TemporaryDirectory() as scratch:
         pass_on(asked.attached.lists, Path(scratch) / "attached")
         environment[PLACE] = f"{scratch}/attached"
@@ -106,8 +147,13 @@ def make_packet(trail: Trail, vault: str, notebook: Path, asked: Asked, out: Pat
         return _pack(trail, executed, parameters, cut, Path(scratch), out, asked)
 
 
+def trails_of(trail: Trail | Trails) -> list[Trail]:
+    """The one, or all of them, in byte order of their origins."""
+    return trail.trails if isinstance(trail, Trails) else [trail]
+
+
 def _pack(
-    trail: Trail,
+    trail: Trail | Trails,
     executed: Executed,
     parameters: dict[str, Any],
     cut: Cut,
@@ -115,7 +161,7 @@ def _pack(
     out: Path,
     asked: Asked,
 ) -> Built:
-    attached = asked.attached
+    attached, trails = asked.attached, trails_of(trail)
     answer_path = scratch / ANSWER_FILE
     if not answer_path.is_file():
         raise MismatchError(
@@ -128,15 +174,17 @@ def _pack(
         None if (text := answer["period"]["utc"][name]) is None else parse_time(text) for name in ("since", "until")
     )
     shown = (None, None) if answer["every_seal"] else (since, until)
-    proof = build_proof(trail, [(sequence, row) for sequence, row in answer["rows"]], *shown, cut)
-    systems = _systems(trail, answer, asked.scope, scratch)
-    payload = _payload(trail, executed, proof, scratch) | attached.payload()
+    proofs = _proofs(trails, answer["rows"], shown, cut)
+    systems = _systems(trails, answer, asked.scope, scratch)
+    payload = _payload(trails, executed, proofs, scratch) | attached.payload()
     if asked.scope is not None:
         payload[SCOPE] = asked.scope.data
-    redacted = {"fields": list(cut.fields), "lines": proof.redacted} if cut.fields else None
-    facts = _packet(trail, executed, parameters, answer, proof) | attached.stated()
+    lines = [line for proof in proofs for line in proof.redacted]
+    redacted = {"fields": list(cut.fields), "lines": lines} if cut.fields else None
+    facts = _packet(trails, executed, parameters, answer, proofs) | attached.stated()
     facts |= {"redacted": redacted, "systems": systems}
-    payload["evidence.xlsx"] = workbook(facts, _tables(payload), to_datetime(parse_time(trail.seals[-1].sealed_at)))
+    created = max(parse_time(one.seals[-1].sealed_at) for one in trails)
+    payload["evidence.xlsx"] = workbook(facts, _tables(payload), to_datetime(created))
     hashes = {name: sha256(data).hexdigest() for name, data in sorted(payload.items())}
     packet = canonical(facts | {"files": hashes})
     payload["packet.json"] = packet
@@ -157,40 +205,67 @@ def _pack(
     )
 
 
-def _systems(trail: Trail, answer: dict[str, Any], scope: Scope | None, scratch: Path) -> list[str] | None:
+def _proofs(trails: Sequence[Trail], rows: Any, shown: tuple[int | None, int | None], cut: Cut) -> list[Proof]:
+    """Of each trail its records and their proof; `rows` are by origin where there are several."""
+    by_trail = rows if isinstance(rows, dict) else {trails[0].origin: rows}
+    origins = [trail.origin for trail in trails]
+    if sorted(by_trail) != origins:
+        raise MismatchError(
+            "the notebook's answer is of other trails than those it was asked of.",
+            remedy="Let it answer by a function of auditlib.evidence, over what evidence.open() gives.",
+            expected=", ".join(origins),
+            found=", ".join(sorted(by_trail)),
+        )
+    proofs: list[Proof] = []
+    for trail in trails:
+        pairs = [(sequence, row) for sequence, row in by_trail[trail.origin]]
+        proofs.append(build_proof(trail, pairs, *shown, cut, sum(len(proof.records) for proof in proofs)))
+    return proofs
+
+
+def _systems(trails: Sequence[Trail], answer: dict[str, Any], scope: Scope | None, scratch: Path) -> list[str] | None:
     """The sentences of packet.json on the systems in scope, whose table is laid with the others; None without."""
     if scope is None:
         return None
     utc = (answer["period"]["utc"][name] for name in ("since", "until"))
     since, until = (None if text is None else parse_time(text) for text in utc)
-    table = scope_table(trail, scope, Period(since, until, answer["period"]["time_zone"]))
+    period = Period(since, until, answer["period"]["time_zone"])
+    table = scope_over({trail.origin: scope_table(trail, scope, period) for trail in trails})
     write_table(scratch / TABLES, "systems", table)
     return scope_sentences(table)
 
 
-def _payload(trail: Trail, executed: Executed, proof: Proof, scratch: Path) -> dict[str, bytes]:
+def _payload(trails: Sequence[Trail], executed: Executed, proofs: Sequence[Proof], scratch: Path) -> dict[str, bytes]:
     """Every file under data/ but packet.json and the reports."""
     payload = {f"tables/{path.name}": path.read_bytes() for path in sorted((scratch / TABLES).iterdir())}
     payload["notebook.ipynb"] = executed.copy
     payload["verify.py"] = _VERIFIER.read_bytes()
-    payload["events.jsonl"] = b"".join(record + b"\n" for record in proof.records)
-    for name, data in proof.files.items():
-        payload[f"proof/{trail.origin}/{name}"] = data
-    for catalog in [trail.catalog, *map(trail.history.catalog_of, proof.seals)]:
-        if catalog is not None:
-            payload[f"catalogs/{catalog.sha256}.toml"] = catalog.data
+    payload["events.jsonl"] = b"".join(record + b"\n" for proof in proofs for record in proof.records)
+    for trail, proof in zip(trails, proofs, strict=True):
+        for name, data in proof.files.items():
+            payload[f"proof/{trail.origin}/{name}"] = data
+        for catalog in [trail.catalog, *map(trail.history.catalog_of, proof.seals)]:
+            if catalog is not None:
+                payload[f"catalogs/{catalog.sha256}.toml"] = catalog.data
     return payload
 
 
 def _packet(
-    trail: Trail,
+    trails: Sequence[Trail],
     executed: Executed,
     parameters: dict[str, Any],
     answer: dict[str, Any],
-    proof: Proof,
+    proofs: Sequence[Proof],
 ) -> dict[str, Any]:
-    checkpoint = trail.checkpoint
-    in_force = {catalog.sha256 for seal in proof.seals if (catalog := trail.history.catalog_of(seal))}
+    in_force = {
+        catalog.sha256
+        for trail, proof in zip(trails, proofs, strict=True)
+        for seal in proof.seals
+        if (catalog := trail.history.catalog_of(seal))
+    }
+    answered = {trail.catalog.sha256 if trail.catalog else None for trail in trails}
+    if len(answered) > 1:  # no one catalogue answered: all that did stand among those in force
+        in_force |= {digest for digest in answered if digest}
     return {
         name: answer[name]
         for name in (
@@ -209,22 +284,26 @@ def _packet(
         )
     } | {
         "attributes": (answer["listing"] or {}).get("attributes", []),
-        "catalogs": {"answered": trail.catalog.sha256 if trail.catalog else None, "in_force": sorted(in_force)},
+        "catalogs": {"answered": answered.pop() if len(answered) == 1 else None, "in_force": sorted(in_force)},
         "checkpoints": [
             {
-                "keys": [str(key) for key in checkpoint.signers],
+                "keys": [str(key) for key in trail.checkpoint.signers],
                 "last_sealed_at": trail.seals[-1].sealed_at,
                 "origin": trail.origin,
-                "root": checkpoint.root.hex(),
-                "size": checkpoint.size,
+                "root": trail.checkpoint.root.hex(),
+                "size": trail.checkpoint.size,
             }
+            for trail in trails
         ],
         "format": PACKET_FORMAT,
         "notebook": {"name": executed.name, "sha256": executed.sha256},
         "parameters": {**answer["parameters"], **parameters},
-        "records": len(proof.records),
-        "scope": {"origins": [trail.origin], "every_seal_of_period": proof.every_seal_of_period},
-        "seals": [seal.sequence for seal in proof.seals],
+        "records": sum(len(proof.records) for proof in proofs),
+        "scope": {
+            "every_seal_of_period": all(proof.every_seal_of_period for proof in proofs),
+            "origins": [trail.origin for trail in trails],
+        },
+        "seals": [seal.sequence for proof in proofs for seal in proof.seals],
         "software": software(),
         "supersedes": None,
     }

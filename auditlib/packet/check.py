@@ -145,7 +145,7 @@ class _Check:
         self.checkpoints: list[Checkpoint] = []
         self.seals: list[Seal] = []
         self.lines: list[bytes] = []
-        self.places: dict[int, tuple[int, int]] = {}  # line of events.jsonl -> (sequence, row)
+        self.places: dict[int, tuple[str, int, int]] = {}  # line of events.jsonl -> (trail, sequence, row)
         self.redacted: list[int] = []  # lines whose place is proven, and whose content is not
         self.tables: dict[str, Rows] = {}
         self.sealed_at_seen = True  # whether the last seal of every checkpoint is here
@@ -335,7 +335,8 @@ class _Check:
                 done.add(found.sequence)
                 self.redacted += found.redacted
                 self.places |= {
-                    place: (found.sequence, row) for place, row in zip(found.lines, found.leaf_indexes, strict=True)
+                    place: (checkpoint.origin, found.sequence, row)
+                    for place, row in zip(found.lines, found.leaf_indexes, strict=True)
                 }
 
     def _chain(self, folder: str, data: bytes, seals: dict[int, Seal], checkpoint: Checkpoint) -> None:
@@ -361,7 +362,8 @@ class _Check:
                 message = "there are not as many records as packet.json states."
                 self._find(6, "data/events.jsonl", message, packet.get("records"), len(self.lines))
             shown = [Shown(record, self.places.get(n)) for n, record in enumerate(records) if record]
-            for where, message, expected, found in check_tables(packet, self.tables, shown):
+            origins = [checkpoint.origin for checkpoint in self.checkpoints]
+            for where, message, expected, found in check_tables(packet, self.tables, shown, origins):
                 self._find(6, where, message, expected, found)
 
     def _unchecked(self, packet: dict[str, Any]) -> Iterator[str]:

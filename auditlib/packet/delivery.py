@@ -217,6 +217,13 @@ def read_book(trail: Trail) -> Book:
 def _checked(whole: Path, path: Path, trail: Trail) -> tuple[PacketReport, _Packet, Transmittal]:
     trusted = {key for document in trail.history.documents for key in document.verifiers}
     report = check_packet(whole, trusted)
+    stated = report.packet.get("checkpoints")
+    if isinstance(stated, list) and len(stated) > 1:
+        raise MalformedError(
+            "a packet over several trails is delivered into none of their vaults: each of them proves a part of it.",
+            where=str(path),
+            remedy="Nothing was written. Hand the packet over itself, or build one of this trail alone.",
+        )
     for finding in report.findings:
         if finding.severity == "error":
             raise MismatchError(

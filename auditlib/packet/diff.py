@@ -42,7 +42,9 @@ MAX_COLUMNS = 100  # columns of a row, and versions, that are shown; tables have
 MAX_NOTEBOOK_BYTES = 64 * 1024 * 1024  # bytes; a notebook shows at most 200 rows of a table
 _LEAD = 40  # characters shown before the first that differs
 _IS_TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
-_KEYS = (("source", "item"), ("source", "event_id"))  # what tells the rows of a table apart (DESIGN 3 and 4.1)
+# What tells the rows of a table apart (DESIGN 3 and 4.1); of several trails, within one of them.
+_ALONE = (("source", "item"), ("source", "event_id"))
+_KEYS = (*(("trail", *key) for key in _ALONE), *_ALONE)
 # What a value of another shape than expected raises where it is used.
 _STRANGE = (
     *(TypeError, ValueError, AttributeError, LookupError, ArithmeticError),
@@ -287,8 +289,9 @@ _Row = dict[str, str | None]
 def compare_tables(name: str, then: bytes, now: bytes) -> TableDifference:
     """Two tables, CSV or Parquet by the name's ending, row by row. MalformedError where one is none.
 
-    Rows are held together by `source` and `item`, else `source` and `event_id`, else the first column where no value
-    stands twice in it; else equal rows by their values, and the others by their order.
+    Rows are held together by `source` and `item`, else `source` and `event_id`, of several trails within each of them;
+    else by the first column where no value stands twice in it; else equal rows by their values, and the others by
+    their order.
     """
     (old, types), (new, others) = (_read(name, data) for data in (then, now))
     common = [column for column in types if column in others]

@@ -19,7 +19,7 @@ from auditlib.findings import duration
 from auditlib.formats.times import SECOND, parse_time, to_datetime
 from auditlib.packet.report import visible
 from auditlib.packet.tables import Head, population_table, read_heads
-from auditlib.packet.workbook import flat
+from auditlib.packet.workbook import flat, statements
 
 MAX_ROWS = 200  # rows of a table on paper, some 6 pages; the rest stands in the CSV, and the report says so
 MAX_CELL = 300  # characters of a cell on paper; one record must not fill a page
@@ -32,6 +32,7 @@ Column = tuple[str, str, str]  # name in the table, heading, kind
 _NO_ROWS = Head([], 0)
 
 _SOURCES: tuple[Column, ...] = (
+    ("trail", "Trail", "text"),  # where there are several
     ("source", "Source", "text"),
     ("events", "Records", "number"),
     ("first", "First (UTC)", "time"),
@@ -147,7 +148,7 @@ def _item_sections(
     shown += [(attribute, attribute.replace("_", " "), "sign") for attribute in tested]
     noted = _columns(listing["exceptions"])
     return [
-        *(_section(figure=name) for name in figures),
+        *(_section(name if len(packet["checkpoints"]) > 1 else "", figure=name) for name in figures),
         _tabled("Potential exceptions", "exceptions", tables.get("exceptions", _NO_ROWS), noted, "None was noted."),
         *_parts(listing["sections"], tables, ()),
         _section("The population and how it was drawn", bullets=packet["procedure"]),
@@ -174,11 +175,11 @@ def _item_sections(
 
 def _statement(packet: Mapping[str, Any], tables: Mapping[str, Head]) -> list[dict[str, Any]]:
     """How the list was drawn, in figures; what was refused and could have been in it; the parameters as given."""
-    stated = flat(packet["population"].get("statement", {}))
+    stated = statements(packet)
     refused = tables.get("refused", _NO_ROWS)
     columns = [(name, name.replace("_", " "), "wide") for name in (refused.rows[0] if refused.rows else {})]
     sections = [
-        _section("Population statement", pairs=[(name, text, False) for name, text in stated]),
+        *(_section(title, pairs=[(name, text, False) for name, text in pairs]) for title, pairs in stated),
         _tabled("Refused, and could have belonged to the population", "refused", refused, columns, ""),
         _section(
             "Parameters as they were given", pairs=[(name, text, False) for name, text in flat(packet["parameters"])]
@@ -307,10 +308,16 @@ def _facts(packet: Mapping[str, Any], evidence_digest: str) -> list[tuple[str, s
     if period["time_zone"] != "UTC":
         facts.append((f"Period, {period['time_zone']}", _ends(period["local"]), False))
     facts += [
-        ("Sealed until", " and ".join(one["last_sealed_at"] for one in packet["checkpoints"]), False),
+        ("Sealed until", _sealed_until(packet["checkpoints"]), False),
         ("Evidence digest", evidence_digest, True),
     ]
     return facts
+
+
+def _sealed_until(checkpoints: Sequence[Mapping[str, Any]]) -> str:
+    if len(checkpoints) == 1:
+        return str(checkpoints[0]["last_sealed_at"])
+    return " and ".join(f"{one['last_sealed_at']} ({one['origin']})" for one in checkpoints)
 
 
 def _tiles(packet: Mapping[str, Any], page: Mapping[str, Any] | None) -> list[dict[str, Any]]:
@@ -340,7 +347,9 @@ def _period_sentence(packet: Mapping[str, Any]) -> str:
 
 
 def _command(packet: Mapping[str, Any]) -> str:
-    """The command that builds the packet again."""
+    """The command that builds the packet again; of several trails, each at its own checkpoint."""
+    if len(packet["checkpoints"]) > 1:
+        return " ".join(["auditlib packet reproduce PACKET", *("--vault VAULT" for _ in packet["checkpoints"])])
     words = [f"auditlib packet build {quote(packet['request'])}"]
     for name, value in sorted(packet["parameters"].items()):
         if name == "policy":

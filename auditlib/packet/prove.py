@@ -36,11 +36,17 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 def build_proof(
-    trail: Trail, rows: Iterable[tuple[int, int]], since: int | None, until: int | None, cut: Cut | None = None
+    trail: Trail,
+    rows: Iterable[tuple[int, int]],
+    since: int | None,
+    until: int | None,
+    cut: Cut | None = None,
+    before: int = 0,
 ) -> Proof:
     """The proof for these (sequence, row) of a trail; the period chooses which seals go in.
 
-    Of a record that lacks a field its leaf hash is given in place of its blind.
+    `before` lines of events.jsonl hold the records of other trails, in front of these. Of a record that lacks a field
+    its leaf hash is given in place of its blind.
     """
     records: list[bytes] = []
     lines: list[bytes] = []
@@ -49,19 +55,19 @@ def build_proof(
     for sequence, group in groupby(sorted(set(rows)), key=lambda pair: pair[0]):
         indexes = [row for _, row in group]
         seal, batch = _holding(trail, sequence, indexes)
-        first = len(records)
+        first = before + len(records)
         blinds = []
         for blind, text in zip(batch.blinds(indexes), batch.texts(indexes), strict=True):
             kept = text if cut is None else cut.record(text)
             if kept != text:
-                redacted.append(len(records))
+                redacted.append(before + len(records))
             blinds.append((blind if kept == text else merkle.leaf_hash(blind + text)).hex())
             records.append(kept)
         inclusion = Inclusion(
             blinds=blinds,
             hashes=[node.hex() for node in proof_hashes(batch, indexes, seal.batch.root)],
             leaf_indexes=indexes,
-            lines=list(range(first, len(records))),
+            lines=list(range(first, before + len(records))),
             sequence=sequence,
             tree_size=batch.table.num_rows,
         )

@@ -66,6 +66,7 @@ def render_report(
     heads = read_heads(payload, MAX_ROWS)
     html = environment.get_template("report.html").render(
         packet=packet,
+        several=len(packet["checkpoints"]) > 1,
         page=shape if "tiles" in shape else None,
         listing=shape,
         redacted=packet.get("redacted"),

@@ -7,7 +7,7 @@ A packet is hostile, and its notebook is code. In order:
     1  the packet checks; a packet with faults is not made again, unless its faults are taken into account
     2  the notebook's hash is that of packet.json; one of this library's own runs from here, not from the packet;
        another runs only where the caller permits it, told whose word it is; what was attached has its hashes too
-    3  the vault's checkpoint of that size has the packet's root: the same history
+    3  the vault's checkpoint of that size has the packet's root: the same history; of several trails, each of them
     4  the packet is made again, in a folder of its own, and compared
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,19 +27,19 @@ from auditlib.attachments import FILES, FOLDER, Attached, Attachment, parse
 from auditlib.attachments.declaration import check_name
 from auditlib.attachments.files import check_file_name
 from auditlib.errors import MalformedError, MismatchError
+from auditlib.evidence.across import Trails
 from auditlib.evidence.scope import Scope, parse_scope
 from auditlib.findings import Finding
 from auditlib.formats.checkpoint import Checkpoint
 from auditlib.keyfiles import load_verifier_keys
 from auditlib.packet.bag import Bag, open_bag
-from auditlib.packet.build import SCOPE, Asked, make_packet
+from auditlib.packet.build import SCOPE, Asked, Vault, make_packet, open_vaults, trails_of
 from auditlib.packet.check import check_packet
 from auditlib.packet.diff import MAX_NOTEBOOK_BYTES, NOTEBOOK, PACKET, Comparison, compare
 from auditlib.packet.nb import nbformat
 from auditlib.packet.notebook import INJECTED, code_hash, find_notebook, request_names
 from auditlib.packet.parameters import declared, read_typed
 from auditlib.trail import Keys, Trail
-from auditlib.trail import open as open_trail
 
 MIN_PREFIX = 16  # hex digits: 64 bits, more than anyone finds a second notebook for
 _NAME = re.compile(r"^([A-Za-z_]\w*) = ", re.MULTILINE)  # an assignment as `notebook` writes it
@@ -72,7 +72,7 @@ class Foreign(msgspec.Struct, frozen=True):
 
 def reproduce_packet(
     path: Path,
-    vault: str,
+    vault: str | Sequence[Vault],
     *,
     keys: Keys = None,
     permit: Callable[[Foreign], bool] = lambda foreign: False,
@@ -81,19 +81,22 @@ def reproduce_packet(
 ) -> Comparison:
     """Make a packet again from its vault, and compare; `out` keeps what was made.
 
+    `vault` is one, read with `keys`, or those of all the packet's trails in any order, each with keys of its own.
     `permit` decides over a notebook that is not this library's own. Raises MalformedError where it may not run, or
     where the packet cannot be made again by this version; MismatchError where the packet has faults (unless
     `despite_faults`: then they stand in the comparison), or the vault is of another history.
     """
     if out and out.exists():
         raise MalformedError("exists already and is not overwritten.", where=str(out), remedy="Choose another -o.")
-    trusted = load_verifier_keys(keys)
-    report = check_packet(path, trusted)
+    vaults = [Vault(vault, load_verifier_keys(keys))] if isinstance(vault, str) else list(vault)
+    report = check_packet(path, [key for one in vaults for key in load_verifier_keys(one.keys)])
     faults = [finding for finding in report.findings if finding.severity == "error"]
     if faults and not despite_faults:
         raise _at_fault(path, faults)
-    if len(report.checkpoints) != 1:
-        raise MalformedError(f"a packet of {len(report.checkpoints)} checkpoints is not made again.", where=str(path))
+    if not report.checkpoints:
+        raise MalformedError("a packet without a checkpoint is not made again.", where=str(path))
+    checkpoints = sorted(report.checkpoints, key=lambda checkpoint: checkpoint.origin)  # as `Trails` has them
+    found = _found(vaults, checkpoints)
     with tempfile.TemporaryDirectory() as scratch, open_bag(path) as then:
         notebook, names = _notebook(then, report.packet, Path(scratch), permit, str(path))
         asked = msgspec.structs.replace(
@@ -102,8 +105,8 @@ def reproduce_packet(
             scope=_scope(then, report.packet),
         )
         made = Path(scratch) / "made" if out is None else out
-        with _same_history(vault, trusted, report.checkpoints[0]) as trail:
-            make_packet(trail, vault, notebook, asked, made)
+        with _same_history(found, checkpoints) as trail:
+            make_packet(trail, notebook, asked, made)
         with open_bag(made) as now:
             findings = {"then": faults, "now": []}
             return compare(then, now, names=(str(path), "made again" if out is None else str(out)), findings=findings)
@@ -241,21 +244,54 @@ def _stated(bag: Bag, name: str, digest: object) -> bytes:
 # --- the vault ---------------------------------------------------------------------------------------------------
 
 
+def _found(vaults: Sequence[Vault], checkpoints: Sequence[Checkpoint]) -> list[Vault]:
+    """The vaults in the order of the packet's checkpoints, each to be opened at its own."""
+    if len(vaults) != len(checkpoints):
+        told = ", ".join(checkpoint.origin for checkpoint in checkpoints)
+        raise MalformedError(
+            f"the packet is over {len(checkpoints)} trail(s) ({told}), and {len(vaults)} vault(s) were given.",
+            remedy="Give the vault of each of them with --vault.",
+        )
+    if len(vaults) == 1:
+        return [vaults[0]._replace(at=checkpoints[0].size)]
+    there: dict[str, Vault] = {}
+    for vault in vaults:
+        with open_vaults([vault._replace(at=None)]) as trail:
+            there |= dict.fromkeys((one.origin for one in trails_of(trail)), vault)
+    if missing := [one.origin for one in checkpoints if one.origin not in there]:
+        raise MismatchError(
+            "check 1: none of the vaults holds a trail of the packet.",
+            where=", ".join(vault.place for vault in vaults),
+            remedy="Give the vault of each trail that the packet names.",
+            expected=", ".join(missing),
+            found=", ".join(there),
+        )
+    return [there[one.origin]._replace(at=one.size) for one in checkpoints]
+
+
 @contextmanager
-def _same_history(vault: str, keys: Keys, checkpoint: Checkpoint) -> Iterator[Trail]:
-    """The vault at the packet's checkpoint. MismatchError, check 1, where it holds another history, or less of it."""
-    expected = (checkpoint.origin, checkpoint.size, checkpoint.root.hex())
-    try:
-        trail = open_trail(vault, keys=keys, at=checkpoint.size)
-    except MalformedError:
-        with open_trail(vault, keys=keys) as newest:  # there is a vault, with a checkpoint that these keys signed
-            found = (newest.checkpoint.origin, newest.checkpoint.size, newest.checkpoint.root.hex())
-        raise _other_history(vault, expected, found) from None
-    with trail:
-        found = (trail.checkpoint.origin, trail.checkpoint.size, trail.checkpoint.root.hex())
-        if found != expected:
-            raise _other_history(vault, expected, found)
+def _same_history(vaults: Sequence[Vault], checkpoints: Sequence[Checkpoint]) -> Iterator[Trail | Trails]:
+    """The vaults at the packet's checkpoints. MismatchError, check 1, where one holds another history, or less."""
+    expected = [(one.origin, one.size, one.root.hex()) for one in checkpoints]
+    with ExitStack() as stack:
+        try:
+            trail = stack.enter_context(open_vaults(vaults))
+        except MalformedError:
+            for vault, stated in zip(vaults, expected, strict=True):
+                # There is a vault, with a checkpoint that these keys signed.
+                with open_vaults([vault._replace(at=None)]) as newest:
+                    found = _at(*trails_of(newest))
+                if len(vaults) == 1 or found[1] < stated[1]:
+                    raise _other_history(vault.place, stated, found) from None
+            raise
+        for vault, stated, one in zip(vaults, expected, trails_of(trail), strict=True):
+            if _at(one) != stated:
+                raise _other_history(vault.place, stated, _at(one))
         yield trail
+
+
+def _at(trail: Trail) -> tuple[str, int, str]:
+    return trail.checkpoint.origin, trail.checkpoint.size, trail.checkpoint.root.hex()
 
 
 def _other_history(vault: str, expected: tuple[str, int, str], found: tuple[str, int, str]) -> MismatchError:

@@ -3,8 +3,10 @@
     fault = (file, sentence, expected, found)
 
 A row with an `event_id` is held against its record in every column that a record has; one whose `event_id` is empty
-stands for something that no record speaks of (somebody on a list from outside). What only matching can say
-(grantee, entitlement, approval, verdict, reason) is counted, not worked out again; `unchecked` names it.
+stands for something that no record speaks of (somebody on a list from outside). In a packet over several trails every
+such table has a column `trail`: the one under which the proof of the row's record lies, and ids count within it. What
+only matching can say (grantee, entitlement, approval, verdict, reason) is counted, not worked out again; `unchecked`
+names it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from auditlib.formats.times import parse_time
 
 FOLDER = "data/tables/"
 MAX_ROWS = 2_000_000  # rows of one table
-_PLACE, _ANY = ("sequence", "row"), "*"
+_PLACE, _ANY = ("trail", "sequence", "row"), "*"  # what its proof says of a record
 _FACTS = (
     *("event_id", "occurred_at", "recorded_at", "source", "actor_type", "actor_id", "action", "outcome"),
     *_PLACE,
@@ -42,10 +44,10 @@ class Head(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """A record of events.jsonl, and the (sequence, row) that its proof gives it."""
+    """A record of events.jsonl, and the (trail, sequence, row) that its proof gives it."""
 
     record: Record
-    place: tuple[int, int] | None
+    place: tuple[str, int, int] | None
 
 
 def read_table(data: bytes) -> Rows:
@@ -79,15 +81,19 @@ def read_heads(payload: Mapping[str, bytes], most: int) -> dict[str, Head]:
     return heads
 
 
-def check_tables(packet: Mapping[str, Any], tables: Mapping[str, Rows], shown: Sequence[Shown]) -> Iterator[Fault]:
-    """Every way in which tables, records and packet.json disagree."""
+def check_tables(
+    packet: Mapping[str, Any], tables: Mapping[str, Rows], shown: Sequence[Shown], origins: Sequence[str]
+) -> Iterator[Fault]:
+    """Every way in which tables, records and packet.json disagree; `origins` are those of the packet's trails."""
     facts = [_facts(one) for one in shown]
     by_id: dict[str, list[int]] = defaultdict(list)
     for line, fact in enumerate(facts):
         by_id[fact["event_id"]].append(line)
+    trails = list(map(defuse, origins))
     spoken: set[int] = set()
     indexed: dict[tuple[str, ...], dict[tuple[str, ...], list[int]]] = {}  # by the columns that a table has
     for name, rows in tables.items():
+        yield from _trails(f"{FOLDER}{name}.csv", rows, trails)
         for number, row in enumerate(rows, 2):
             if not row.get("event_id"):  # an item of a list from outside, which no record speaks of
                 continue
@@ -110,6 +116,16 @@ def check_tables(packet: Mapping[str, Any], tables: Mapping[str, Rows], shown: S
                 )
     yield from _population(packet, tables, shown, spoken)
     yield from _exceptions(packet, tables)
+
+
+def _trails(where: str, rows: Rows, trails: Sequence[str]) -> Iterator[Fault]:
+    """Of several trails every row of a table that names events says which it is of, also where no record speaks."""
+    if len(trails) < 2 or not rows or "event_id" not in rows[0]:
+        return
+    for number, row in enumerate(rows, 2):
+        if row.get("trail") not in trails:
+            message = f"row {number} names none of the packet's trails as the one that it is of."
+            yield where, message, trails, row.get("trail", "no column trail")
 
 
 def _indexed(facts: Sequence[Mapping[str, str]], columns: Sequence[str]) -> dict[tuple[str, ...], list[int]]:
@@ -139,7 +155,7 @@ def _population(
     if rows and not {"event_id", "source", "verdict"} <= set(rows[0]):
         yield where, "the table has no column event_id, source or verdict.", "event_id, source, verdict", list(rows[0])
         return
-    events = {(row["source"], row["event_id"]) for row in rows if row["event_id"]}
+    events = {(row.get("trail"), row["source"], row["event_id"]) for row in rows if row["event_id"]}
     for what, expected, found in (("items", stated["items"], len(rows)), ("events", stated["events"], len(events))):
         if expected != found:
             yield where, f"there are not as many {what} as packet.json states.", expected, found
@@ -186,5 +202,5 @@ def _facts(one: Shown) -> dict[str, str]:
         "action": event.action,
         "outcome": event.outcome,
     }
-    place = {} if one.place is None else dict(zip(("sequence", "row"), map(str, one.place), strict=True))
-    return {name: defuse(fact) for name, fact in facts.items()} | place
+    place = {} if one.place is None else dict(zip(_PLACE, map(str, one.place), strict=True))
+    return {name: defuse(fact) for name, fact in (facts | place).items()}

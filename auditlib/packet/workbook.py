@@ -48,8 +48,16 @@ _COVER = (24, 110)  # characters of the cover's columns
 _FITTING = 8  # columns that can be read when a page's width holds them all
 _NAMED = {"No.": "No.", "event_id": "Event", "actor_id": "Actor", "row": "Row in the batch", "sequence": "Seal"}
 _TITLES = {"sample": "Sample", "exceptions": "Potential exceptions"}
-_PLACE = ("item", "event_id", "source", "sequence", "row")  # what tells an item of a population from every other
+_PLACE = (
+    "trail",
+    "item",
+    "event_id",
+    "source",
+    "sequence",
+    "row",
+)  # what tells an item of a population from every other
 _REFERENCE = (*_PLACE, "recorded_at")  # said by the evidence reference, or not needed where one tests
+_SAID = (("sequence", "seal "), ("row", ", row "), ("event_id", ": "), ("source", " of "), ("trail", ", trail "))
 _ENTERED = (("Tester", 16), ("Date", 12), ("Conclusion", 30), ("Workpaper reference", 24))  # heading, width
 _DIMENSION = re.compile(rb'<dimension ref="[^"]*"/>')
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say
@@ -179,7 +187,7 @@ def _testing(name: str, table: pa.Table, tested: Sequence[str]) -> _View:
     attributes = [attribute for attribute in tested if attribute in present]
     last = [column for column in ("verdict", *attributes, "reason") if column in present]
     what = [column for column in present if column not in (*last, *_REFERENCE, "No.")]
-    first = [column for column in ("No.", "item") if column in present]
+    first = [column for column in ("No.", "trail", "item") if column in present]
     shown = table.select([*first, *what, *last])
     ours = {"verdict": "Our verdict", "reason": "What we noted"}
     columns = _columns(shown.schema, ours | {name: f"Our result: {_words(name).lower()}" for name in attributes})
@@ -194,7 +202,7 @@ def _testing(name: str, table: pa.Table, tested: Sequence[str]) -> _View:
 def _references(table: pa.Table) -> pa.ChunkedArray:
     """`seal 21, row 887: 01KSMQAP1KW72C1S30C3PFS66Q of admin-console/2b6e`, as far as the table says so."""
     said = pa.chunked_array([pa.array([""] * table.num_rows, pa.string())])
-    for name, before in (("sequence", "seal "), ("row", ", row "), ("event_id", ": "), ("source", " of ")):
+    for name, before in _SAID:
         if name in table.column_names:
             more = pc.binary_join_element_wise(before, table.column(name).cast(pa.string()), "")
             said = pc.binary_join_element_wise(said, pc.fill_null(more, ""), "")
@@ -383,7 +391,8 @@ def _cover(
     tell("What was found", facts["conclusion"])
     tell("How it was drawn", facts["procedure"])
     tell("What this does not prove", facts["limits"])
-    tell("Population statement", [": ".join(pair) for pair in flat(facts["population"].get("statement", {}))])
+    for title, pairs in statements(facts):
+        tell(title, [": ".join(pair) for pair in pairs])
     tell("Parameters", [": ".join(pair) for pair in flat(facts["parameters"])])
     tell("Software", [", ".join(f"{name} {version}" for name, version in sorted(facts["software"].items()))])
     tell("How to read this", _READING)
@@ -405,6 +414,14 @@ def _answered(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Checkpoint", f"{one['origin']}, {sealed}"
     yield "Population", f"{many(population['items'], 'item')} in {many(population['events'], 'event')}"
     yield "Potential exceptions", f"{facts['exceptions']:,}"
+
+
+def statements(facts: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The population statement of packet.json as lines, under its title; of several trails that of each."""
+    told, title = facts["population"].get("statement", {}), "Population statement"
+    if len(facts["checkpoints"]) == 1 or not told:
+        return [(title, list(flat(told)))]
+    return [(f"{title}, {origin}", list(flat(stated))) for origin, stated in sorted(told.items())]
 
 
 def flat(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:

@@ -12,22 +12,22 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from auditlib.attachments import gather
 from auditlib.errors import AuditlibError, MalformedError, UnavailableError
 from auditlib.evidence.scope import Scope
-from auditlib.keyfiles import load_verifier_keys
 from auditlib.packet.build import Built, build_packet
 from auditlib.requests.asking import Span, as_texts, ask
 from auditlib.requests.model import Request, RequestList
-from auditlib.requests.places import Opened, Places, Source
+from auditlib.requests.places import Opened, Places
 from auditlib.requests.standing import find_packet, read_packet
 
 WORST_FIRST = (1, 3, 2)  # exit codes: evidence that is wrong, storage that is away, a request that cannot be read
@@ -39,7 +39,7 @@ class Work(msgspec.Struct, frozen=True):
     name: str
     request: str
     notebook: str = ""
-    source: Source | None = None
+    places: tuple[Opened, ...] = ()
     given: dict[str, str] = {}
     lists: dict[str, str] = {}
     files: str | None = None
@@ -74,17 +74,15 @@ def plan(
         msgspec.structs.replace(
             _plan(
                 request,
-                name,
-                places.get(trail),
+                [places.get(trail) for trail in request.asked_of],
                 listed.folder,
                 span,
-                folder / (f"{name}.zip" if zipped else name),
+                folder / (f"{request.id}.zip" if zipped else request.id),
                 replace,
             ),
             scope=scope,
         )
         for request in chosen
-        for name, trail in request.names
     ]
 
 
@@ -115,9 +113,9 @@ def build_all(
 def build_one(work: Work) -> Outcome:
     """One packet, or the error as a sentence; whatever happens in a notebook stops no other request."""
     try:
-        if work.source is None:
+        if not work.places:
             raise MalformedError("nothing was planned for it.", where=work.name)
-        return Outcome(work.name, work.request, built=_build(work, work.source, Path(work.out)))
+        return Outcome(work.name, work.request, built=_build(work, Path(work.out)))
     except AuditlibError as error:
         return Outcome(work.name, work.request, error=error.at(work.name))
     except Exception as error:  # a notebook's answer can break what packs it in ways nobody has thought of
@@ -133,19 +131,23 @@ def exit_code(outcomes: Iterable[Outcome]) -> int:
 
 def _plan(
     request: Request,
-    name: str,
-    place: Opened | AuditlibError | None,
+    asked_of: Sequence[Opened | AuditlibError | None],
     own: Path,
     span: Span | None,
     out: Path,
     replace: bool,
 ) -> Work:
+    name = request.id
     try:
-        if isinstance(place, AuditlibError):
-            raise type(place)(place.message, where=place.where, remedy=place.remedy)  # a copy: `at` changes it
-        if place is None:
-            raise MalformedError("no vault is given.", remedy="Give --vault, or name trails in the request.")
-        notebook, values = ask(request, own, span, place.size)
+        places = []
+        for place in asked_of:
+            if isinstance(place, AuditlibError):
+                raise type(place)(place.message, where=place.where, remedy=place.remedy)  # a copy: `at` changes it
+            if place is None:
+                raise MalformedError("no vault is given.", remedy="Give --vault, or name trails in the request.")
+            places.append(place)
+        notebook, values = ask(request, own, span, places[0].size if len(places) == 1 else None)
+        _check_together(places, values)
         _check_place(out, replace)
     except AuditlibError as error:
         return Work(name, request.id, error=error.at(name))
@@ -153,13 +155,26 @@ def _plan(
         name=name,
         request=request.id,
         notebook=str(notebook) if request.notebook.endswith(".ipynb") else request.notebook,
-        source=place.source,
+        places=tuple(places),
         given=as_texts(values),
         lists={kind: str(own / path) for kind, path in request.attach.items()},
         files=None if request.attach_dir is None else str(own / request.attach_dir),
         out=str(out),
         replace=replace,
     )
+
+
+def _check_together(places: Sequence[Opened], values: Mapping[str, Any]) -> None:
+    """What several trails in one packet may not be."""
+    origins = [place.origin for place in places]
+    if len(set(origins)) != len(origins):
+        raise MalformedError(
+            f"two of its trails are one ({', '.join(sorted(origins))}).", where="trails", remedy="Name each once."
+        )
+    if len(places) > 1 and values.get("at") is not None:
+        raise MalformedError(
+            "a checkpoint's size says nothing of several trails.", where="at", remedy="Leave it out of its parameters."
+        )
 
 
 def _check_place(out: Path, replace: bool) -> None:
@@ -180,12 +195,12 @@ def _check_place(out: Path, replace: bool) -> None:
         ) from None
 
 
-def _build(work: Work, source: Source, out: Path) -> Built:
+def _build(work: Work, out: Path) -> Built:
     exists = work.replace and out.exists()
     fresh = out.with_name(f".new.{secrets.token_hex(4)}.{out.name}") if exists else out
     attached = gather({name: Path(path) for name, path in work.lists.items()}, Path(work.files) if work.files else None)
-    keys = load_verifier_keys(source.keys)
-    built = build_packet(work.notebook, source.vault, work.given, fresh, keys=keys, attached=attached, scope=work.scope)
+    vaults = [place.vault for place in work.places]
+    built = build_packet(work.notebook, vaults, work.given, fresh, attached=attached, scope=work.scope)
     if exists:
         aside = out.with_name(f".old.{secrets.token_hex(4)}.{out.name}")
         try:

@@ -86,7 +86,7 @@ def write_index(index: Index, folder: Path) -> None:
 
 
 def _entry(one: Standing) -> dict[str, Any]:
-    """One request on one trail as index.json has it; null where there is no packet."""
+    """One request as index.json has it; null where there is no packet, and what is one trail's where it has several."""
     request, packet = one.request, one.packet
     stated = {
         "control": request.control.id,
@@ -94,11 +94,13 @@ def _entry(one: Standing) -> dict[str, Any]:
         "framework": request.framework,
         "id": request.id,
         "question": request.question,
-        "trail": one.trail,
+        "trail": request.trails[0] if len(request.trails) == 1 else None,
+        "trails": request.trails,
     }
     if packet is None:
         names = (
             "checkpoint",
+            "checkpoints",
             "evidence_digest",
             "exceptions",
             "headline",
@@ -108,12 +110,14 @@ def _entry(one: Standing) -> dict[str, Any]:
             "period",
         )
         return stated | dict.fromkeys(names)
+    alone = next(iter(packet.sizes.items())) if len(packet.sizes) == 1 else (None, None)
     return stated | {
-        "checkpoint": packet.checkpoint.size,
+        "checkpoint": alone[1],
+        "checkpoints": [{"origin": origin, "size": size} for origin, size in packet.sizes.items()],
         "evidence_digest": packet.evidence_digest,
         "exceptions": packet.told.exceptions,
         "headline": packet.told.headline,
-        "origin": packet.checkpoint.origin,
+        "origin": alone[0],
         "packet": packet.path.name,
         "packet_digest": packet.packet_digest,
         "period": msgspec.to_builtins(packet.told.period.utc),
@@ -143,7 +147,7 @@ def _page(
             {"request": one.request, "link": _link(one), "unanswered": _UNANSWERED.get(one.state), **entry}
             for one, entry in zip(standings, entries, strict=True)
         ],
-        origins=sorted({entry["origin"] for entry in entries if entry["origin"]}),
+        origins=sorted({one["origin"] for entry in entries for one in entry["checkpoints"] or ()}),
         exceptions=sum(entry["exceptions"] or 0 for entry in entries),
         scope=[row for row in scope if row["state"] != "covered"],
         scoped=len(scope),

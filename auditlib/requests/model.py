@@ -22,8 +22,8 @@
     attach = { approvals = "lists/tickets.csv" }  # lists from outside, with their declarations beside them
     attach_dir = "tickets"                # PDFs and screenshots
 
-A request that names several trails is answered by one packet a trail, called ID@TRAIL: an answer that joins several
-trails in one packet is not made yet. Every text is bounded; unknown keys are refused with the closest right one.
+A request that names several trails is answered by one packet over all of them, in which every item names its trail
+(decision 29). Every text is bounded; unknown keys are refused with the closest right one.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ Line = Annotated[str, msgspec.Meta(max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$
 Words = Annotated[str, msgspec.Meta(max_length=2_000)]
 # It names a file on any system: no leading or trailing dot, no separator, nothing a shell or a URL reads.
 ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?", re.ASCII)
-TRAIL_MARK = "@"  # between a request's id and a trail's name; in neither
 
 
 class Control(msgspec.Struct, frozen=True):
@@ -93,9 +92,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     trails: Annotated[list[str], msgspec.Meta(max_length=20)] = []
 
     @property
-    def names(self) -> list[tuple[str, str | None]]:
-        """(name of the packet, name of the trail); None is the trail on the command line."""
-        return [(f"{self.id}{TRAIL_MARK}{trail}", trail) for trail in self.trails] or [(self.id, None)]
+    def asked_of(self) -> tuple[str | None, ...]:
+        """The names of the trails that answer it together; None is the trail on the command line."""
+        return tuple(self.trails) or (None,)
 
 
 class RequestList(msgspec.Struct, frozen=True):

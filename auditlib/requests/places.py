@@ -10,6 +10,7 @@ import msgspec
 from auditlib.errors import AuditlibError
 from auditlib.formats.keys import VerifierKey
 from auditlib.keyfiles import load_verifier_keys
+from auditlib.packet.build import Vault
 from auditlib.requests.model import Place, Request, RequestList
 from auditlib.trail import Trail
 from auditlib.trail import open as open_trail
@@ -33,6 +34,11 @@ class Opened(msgspec.Struct, frozen=True):
     origin: str
     size: int
 
+    @property
+    def vault(self) -> Vault:
+        """The vault, to be read at this checkpoint."""
+        return Vault(self.source.vault, load_verifier_keys(self.source.keys), self.size)
+
 
 Places = dict[str | None, Opened | AuditlibError]  # by the trail's name; None is the one on the command line
 
@@ -55,7 +61,7 @@ def open_places(listed: RequestList, chosen: Sequence[Request], given: Source | 
     Every request on a trail is answered at the checkpoint found here, whatever is sealed meanwhile.
     """
     found: Places = {}
-    for trail in {trail: None for request in chosen for _, trail in request.names}:
+    for trail in dict.fromkeys(trail for request in chosen for trail in request.asked_of):
         try:
             source = given if trail is None else source_at(listed.trails[trail], listed.folder)
             if source is not None:

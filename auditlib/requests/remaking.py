@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 
 from auditlib.errors import AuditlibError, UnavailableError
-from auditlib.keyfiles import load_verifier_keys
 from auditlib.packet.notebook import code_hash
 from auditlib.packet.reproduce import reproduce_packet
 from auditlib.requests.asking import notebook_of
@@ -22,7 +21,7 @@ NOT_OPENED = "its vault was not given or did not open: it was not made again"
 
 
 def remake_all(
-    lines: Sequence[tuple[Standing, Opened | None]],
+    lines: Sequence[tuple[Standing, Sequence[Opened] | None]],
     folder: Path,
     *,
     jobs: int = 1,
@@ -30,17 +29,18 @@ def remake_all(
 ) -> list[Standing]:
     """Each line with whether its packet reproduces, in the same order; one without a packet stays as it is.
 
-    `folder` is the request list's. Raises UnavailableError where storage or a service is away: then nothing is known.
+    Beside each line stand its trails; None where one of them did not open. `folder` is the request list's. Raises
+    UnavailableError where storage or a service is away: then nothing is known.
     """
     done: dict[int, Standing] = {}
-    ready: list[tuple[int, Standing, Opened]] = []
-    for number, (one, place) in enumerate(lines):
+    ready: list[tuple[int, Standing, Sequence[Opened]]] = []
+    for number, (one, places) in enumerate(lines):
         if one.packet is None:
             done[number] = one
-        elif place is None:
+        elif places is None:
             done[number] = msgspec.structs.replace(one, notes=(*one.notes, NOT_OPENED))
         else:
-            ready.append((number, one, place))
+            ready.append((number, one, places))
 
     def note(number: int, one: Standing) -> None:
         done[number] = one
@@ -48,13 +48,13 @@ def remake_all(
             progress(len(done), len(lines))
 
     if jobs == 1 or len(ready) < 2:
-        for number, one, place in ready:
-            note(number, remake(one, folder, place))
+        for number, one, places in ready:
+            note(number, remake(one, folder, places))
     else:
         # Not forked: threads of DuckDB and Arrow do not survive that. Each process imports the libraries once.
         with ProcessPoolExecutor(min(jobs, len(ready)), mp_context=get_context("spawn")) as pool:
             waiting: dict[Future[Standing], int] = {
-                pool.submit(remake, one, folder, place): number for number, one, place in ready
+                pool.submit(remake, one, folder, places): number for number, one, places in ready
             }
             try:
                 while waiting:
@@ -69,8 +69,8 @@ def remake_all(
     return [done[number] for number in range(len(lines))]
 
 
-def remake(one: Standing, folder: Path, place: Opened) -> Standing:
-    """Make one packet again and compare it.
+def remake(one: Standing, folder: Path, places: Sequence[Opened]) -> Standing:
+    """Make one packet again from its trails and compare it.
 
     The request's own notebook may run: whoever keeps the list would run it with `requests build` too. Raises
     UnavailableError where storage or a service is away.
@@ -79,10 +79,8 @@ def remake(one: Standing, folder: Path, place: Opened) -> Standing:
         return one
     try:
         own = code_hash(notebook_of(one.request, folder))
-        keys = load_verifier_keys(place.source.keys)
-        found = reproduce_packet(
-            one.packet.path, place.source.vault, keys=keys, permit=lambda foreign: foreign.sha256 == own
-        )
+        vaults = [place.vault for place in places]
+        found = reproduce_packet(one.packet.path, vaults, permit=lambda foreign: foreign.sha256 == own)
     except UnavailableError as error:
         raise error.at(one.name) from None
     except AuditlibError as error:

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import msgspec
 
 from auditlib.errors import AuditlibError, MalformedError, MismatchError
+from auditlib.evidence.answer import listed
 from auditlib.formats.canonical import parse_json
 from auditlib.packet.bag import MANIFEST, TAGMANIFEST, open_bag, packet_digest, read_manifest
 from auditlib.packet.check import MAX_PACKET_JSON_BYTES, PACKET_FORMAT
@@ -80,22 +81,25 @@ class Packet(msgspec.Struct, frozen=True):
     told: Told
 
     @property
-    def checkpoint(self) -> At:
-        """The checkpoint; a packet has one."""
-        return self.told.checkpoints[0]
+    def sizes(self) -> dict[str, int]:
+        """The size of its checkpoint of each trail, by origin."""
+        return {at.origin: at.size for at in self.told.checkpoints}
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands of one request on one trail; `now` is the newest checkpoint of that trail, where it was asked."""
+    """What stands of one request; `now` is the newest checkpoint of each of its trails, where all were asked."""
 
     request: Request
-    name: str
-    trail: str | None
     packet: Packet | None = None
-    now: tuple[str, int] | None = None  # origin and size
+    now: Mapping[str, int] = {}  # origin -> size
     notes: tuple[str, ...] = ()  # why the packet may not be the answer any more, or cannot be read
     reproduces: bool | None = None  # None: not asked
     unreadable: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of its packet."""
+        return self.request.id
 
     @property
     def state(self) -> str:
@@ -104,19 +108,21 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def since(self) -> int | None:
-        """Seals since the packet's checkpoint; None where the trail was not asked or is another one."""
-        if self.packet is None or self.now is None or self.now[0] != self.packet.checkpoint.origin:
+        """Seals since the packet's checkpoints; None where a trail was not asked, or is another one."""
+        if self.packet is None or self.now.keys() != self.packet.sizes.keys():
             return None
-        return self.now[1] - self.packet.checkpoint.size
+        return sum(self.now[origin] - size for origin, size in self.packet.sizes.items())
 
     def words(self) -> str:
         """The state in words."""
         if self.packet is None:
             return self.state
-        at = f"built at checkpoint {self.packet.checkpoint.size:,}"
-        if self.now is not None and self.since is not None and self.since >= 0:
+        sizes = self.packet.sizes
+        at = f"built at checkpoint{'s' if len(sizes) > 1 else ''} {listed(f'{size:,}' for size in sizes.values())}"
+        if self.since is not None and self.since >= 0:
             seals = "seal" if self.since == 1 else "seals"
-            at += f" (of now {self.now[1]:,}; {self.since:,} {seals} since)"
+            now = listed(f"{self.now[origin]:,}" for origin in sizes)
+            at += f" (of now {now}; {self.since:,} {seals} since)"
         asked = {True: "; reproduces", False: "; does NOT reproduce", None: ""}[self.reproduces]
         return at + asked
 
@@ -158,22 +164,18 @@ def read_packet(path: Path) -> Packet:
 
 
 def standings(
-    listed: RequestList, folder: Path, now: Mapping[str | None, tuple[str, int]] | None = None
+    requests: RequestList, folder: Path, now: Mapping[str | None, tuple[str, int]] | None = None
 ) -> list[Standing]:
-    """What stands in a folder, a line for each request and trail; `now`: trail's name -> origin and newest size."""
-    return [
-        _standing(request, name, trail, listed.folder, folder, (now or {}).get(trail))
-        for request in listed.requests
-        for name, trail in request.names
-    ]
+    """What stands in a folder, a line for each request; `now`: trail's name -> origin and newest size."""
+    return [_standing(request, requests.folder, folder, now or {}) for request in requests.requests]
 
 
-def _standing(
-    request: Request, name: str, trail: str | None, own: Path, folder: Path, now: tuple[str, int] | None
-) -> Standing:
-    base = Standing(request=request, name=name, trail=trail, now=now)
+def _standing(request: Request, own: Path, folder: Path, asked: Mapping[str | None, tuple[str, int]]) -> Standing:
+    whole = all(trail in asked for trail in request.asked_of)
+    now = dict(asked[trail] for trail in request.asked_of) if whole else {}
+    base = Standing(request=request, now=now)
     try:
-        path = find_packet(folder, name)
+        path = find_packet(folder, request.id)
         packet = None if path is None else read_packet(path)
     except AuditlibError as error:
         return msgspec.structs.replace(base, notes=(str(error),), unreadable=True)
@@ -181,14 +183,18 @@ def _standing(
     return msgspec.structs.replace(base, packet=packet, notes=notes)
 
 
-def _notes(packet: Packet, request: Request, folder: Path, now: tuple[str, int] | None) -> list[str]:
+def _notes(packet: Packet, request: Request, folder: Path, now: Mapping[str, int]) -> list[str]:
     """In what the packet is not what the request asks today."""
     told = []
-    at = packet.checkpoint
-    if now is not None and now[0] != at.origin:
-        told.append(f"it is of the trail {at.origin}, not of {now[0]}")
-    elif now is not None and now[1] < at.size:
-        told.append(f"the vault has {now[1]:,} seals, fewer than the packet's checkpoint: verify --against the packet")
+    sizes = packet.sizes
+    if now and now.keys() != sizes.keys():
+        told.append(f"it is of the trail {listed(sorted(sizes))}, not of {listed(sorted(now))}")
+    else:
+        short = [there for origin, there in now.items() if there < sizes[origin]]
+        told += [
+            f"the vault has {there:,} seals, fewer than the packet's checkpoint: verify --against the packet"
+            for there in short
+        ]
     try:
         notebook = notebook_of(request, folder)
         known = declared(notebook)

@@ -269,7 +269,7 @@ const BAGIT = "BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"; // RFC
 const NO_SEAL = "0".repeat(64); // what the first seal carries as the hash of the one before
 const FORMULA = /^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/; // tables put an apostrophe before these
 const COLUMNS = ["event_id", "occurred_at", "action", "outcome", "recorded_at", "source", "actor_type", "actor_id"];
-const PLACE = ["sequence", "row"];
+const PLACE = ["trail", "sequence", "row"]; // what its proof says of a record
 
 /** Every check over one packet. `files` as openPacket gives them, `keys` are trusted, `progress(done, of)` is told the
     bytes read. */
@@ -495,7 +495,7 @@ class Checker {
         const { sequence, lines, leaf_indexes: rows, blinds } = this.checkInclusion(proofs.get(at), seals);
         rule(!done.has(sequence) && !lines.some((line) => this.places.has(line)), "a batch or a record is proven twice.");
         done.add(sequence);
-        lines.forEach((line, i) => this.places.set(line, [String(sequence), String(rows[i])]));
+        lines.forEach((line, i) => this.places.set(line, [plainCell(checkpoint.origin), String(sequence), String(rows[i])]));
         lines.forEach((line, i) => { if (blinds[i].length === 64) this.redacted.push(line); });
       });
     }
@@ -590,7 +590,7 @@ class Checker {
     const { event, receipt } = this.records[line];
     const facts = [
       event.event_id, event.occurred_at, event.action, event.outcome, receipt.recorded_at, receipt.source, event.actor.type, event.actor.id,
-    ].map((text) => (FORMULA.test(text) ? "'" + text : text));
+    ].map(plainCell);
     return [...facts, ...(this.places.get(line) ?? [])];
   }
 
@@ -604,7 +604,11 @@ class Checker {
       const key = JSON.stringify(picked.map((i) => facts[i] ?? null));
       known.set(key, [...(known.get(key) ?? []), line]);
     }
+    const trails = this.checkpoints.map((one) => plainCell(one.origin));
     for (let at = 0; at < table.rows.length; at++) {
+      if (trails.length > 1 && !trails.includes(table.rows[at][table.columns.indexOf("trail")])) { // ids count within a trail alone
+        this.fault(6, where, `row ${at + 2} names none of the packet's trails as the one that it is of.`);
+      }
       if (!table.rows[at][table.columns.indexOf("event_id")]) continue; // an item of a list from outside, which no record speaks of
       const cells = names.map((name) => table.rows[at][table.columns.indexOf(name)]);
       const unplaced = cells.map((cell, i) => (PLACE.includes(names[i]) ? null : cell));
@@ -624,12 +628,13 @@ class Checker {
     rule(isObject(stated) && isObject(stated.verdicts) && Array.isArray(stated.actions), "population is not built as it must be.");
     const name = `${stated.kind}s`, table = this.tables.get(name), where = `data/tables/${name}.csv`;
     const columns = ["event_id", "source", "verdict"].map((column) => table?.columns.indexOf(column) ?? -1);
-    const rows = (table?.rows ?? []).map((row) => columns.map((column) => row[column]));
+    const rows = (table?.rows ?? []).map((row) => columns.map((column) => row[column])), trail = table?.columns.indexOf("trail");
     if (rows.length && columns.includes(-1)) {
       this.fault(6, where, "the table has no column event_id, source or verdict.");
       return;
     }
-    const events = new Set(rows.filter(([id]) => id).map(([id, source]) => JSON.stringify([source, id])));
+    const named = rows.map(([id, source], at) => [id, JSON.stringify([table.rows[at][trail] ?? null, source, id])]);
+    const events = new Set(named.filter(([id]) => id).map(([, key]) => key));
     for (const [what, expected, found] of [["items", stated.items, rows.length], ["events", stated.events, events.size]]) {
       if (expected !== found) this.fault(6, where, `packet.json states ${JSON.stringify(expected)} ${what}; there are ${found}.`);
     }
@@ -819,6 +824,11 @@ class Checker {
 function checkLists(hashes, indexes) {
   rule(hashes.every((text) => typeof text === "string" && HASH.test(text)), "a hash is no SHA-256 in hex.");
   rule(indexes.every((index) => Number.isSafeInteger(index) && index >= 0), "an index is no number from 0.");
+}
+
+/** A text as tables write it: what a spreadsheet would run as a formula has an apostrophe before it. */
+function plainCell(text) {
+  return FORMULA.test(text) ? "'" + text : text;
 }
 
 function readTable(bytes) {

@@ -631,7 +631,7 @@ class Verifier:
         self.packet, self.checkpoints, self.seals = {}, [], []
         self.lines, self.records = [], []  # of events.jsonl; a record is (event, receipt), or None where it is none
         self.redacted = []  # lines whose place is proven by a leaf hash, and whose content is not
-        self.places = {}  # line of events.jsonl -> (sequence, row)
+        self.places = {}  # line of events.jsonl -> (trail, sequence, row)
         self.tables, self.digests = {}, {}
 
     def run(self):
@@ -803,7 +803,7 @@ class Verifier:
                 twice = sequence in done or not self.places.keys().isdisjoint(lines)
                 rule(not twice, "a batch or a record is proven twice.")
                 done.add(sequence)
-                self.places.update((line, (sequence, row)) for line, row in zip(lines, rows))  # noqa: B905
+                self.places.update((n, (checkpoint.origin, sequence, row)) for n, row in zip(lines, rows))  # noqa: B905
                 self.redacted += [n for n, blind in zip(lines, parse(line)["blinds"]) if len(blind) == 64]  # noqa: B905
         self.evidence["batches"] += len(done)
 
@@ -897,10 +897,9 @@ class Verifier:
         facts = {name: event[name] for name in ("event_id", "occurred_at", "action", "outcome")}
         facts.update(recorded_at=receipt["recorded_at"], source=receipt["source"])
         facts.update(actor_type=event["actor"]["type"], actor_id=event["actor"]["id"])
-        facts = {name: ("'" + text if text.startswith(FORMULA) else text) for name, text in facts.items()}
         if line in self.places:
-            facts["sequence"], facts["row"] = map(str, self.places[line])
-        return facts
+            facts["trail"], facts["sequence"], facts["row"] = map(str, self.places[line])
+        return {name: plain_cell(text) for name, text in facts.items()}
 
     def _check_rows(self, where, rows, facts):
         """Each row agrees with a record in every column that records have -> the lines that rows speak of. A record
@@ -911,8 +910,10 @@ class Verifier:
             placed = "row" in known
             columns[placed] = [column for column in known if column in rows[0]]
             by_values[placed][tuple(known[column] for column in columns[placed])].append(line)
-        spoken = set()
+        spoken, trails = set(), [plain_cell(one.origin) for one in self.checkpoints]
         for at, row in enumerate(rows, 2):
+            if len(trails) > 1 and row.get("trail") not in trails:  # ids count within a trail alone
+                self._fault(6, where, f"row {at} names none of the packet's trails as the one that it is of.")
             if not row["event_id"]:  # an item of a list from outside, which no record speaks of
                 continue
             agree = [(placed, tuple(row[column] for column in columns[placed])) for placed in (True, False)]
@@ -930,7 +931,7 @@ class Verifier:
         if rows and not {"event_id", "source", "verdict"} <= set(rows[0]):
             self._fault(6, where, "the table has no column event_id, source or verdict.")
             return
-        events = {(row["source"], row["event_id"]) for row in rows if row["event_id"]}
+        events = {(row.get("trail"), row["source"], row["event_id"]) for row in rows if row["event_id"]}
         for what, expected, found in (("items", stated["items"], len(rows)), ("events", stated["events"], len(events))):
             if expected != found:
                 self._fault(6, where, f"packet.json states {expected!r} {what}; there are {found:,}.")
@@ -1028,6 +1029,11 @@ class Verifier:
         if lines.pop():
             self._fault(check, name, "the file does not end with a newline.")
         return lines
+
+
+def plain_cell(text):
+    """A text as tables write it: what a spreadsheet would run as a formula has an apostrophe before it."""
+    return "'" + text if text.startswith(FORMULA) else text
 
 
 def check_lists(hashes, indexes):
