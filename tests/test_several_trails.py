@@ -29,6 +29,7 @@ from auditlib.errors import MalformedError, MismatchError
 from auditlib.evidence.scope import parse_scope
 from auditlib.formats.catalog import extend_catalog
 from auditlib.formats.checkpoint import sign_checkpoint
+from auditlib.formats.keys import SigningKey
 from auditlib.formats.layout import checkpoint_key
 from auditlib.packet.bag import write_bag
 from auditlib.packet.build import Asked, Vault, _pack
@@ -287,6 +288,21 @@ def test_what_cannot_be_one_packet_is_refused_and_nothing_is_written(tmp_path: P
     with pytest.raises(MismatchError, match="signed by a key that the trail document then in force does not name"):
         opened([vaults[0], impostor(tmp_path)])
     assert not out.exists()
+
+
+def test_trails_whose_proofs_would_lie_in_one_another_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One whose name goes on where another's files lie, and one that differs in capitals alone."""
+    for number, origin in enumerate((f"{AUDIT}/checkpoint", AUDIT.upper())):
+        folder, key = tmp_path / str(number), SigningKey(origin, bytes(32))
+        monkeypatch.setitem(SEALERS, origin, key)
+        other = Vault(str(several.sealed(folder, origin, several.GRANTS[CLOUD])), key.verifier)
+        with opened([both()[0][1], other]) as found:
+            evidence.role_grants(found, **PERIOD).answer().write(folder / "scratch")
+            with pytest.raises(MalformedError, match="cannot lie beside one another"):
+                _pack(found, Executed("x", "0" * 64, b""), {}, Cut(()), folder / "scratch", folder / "out", Asked({}))
+        assert not (folder / "out").exists()
 
 
 def impostor(folder: Path) -> Vault:

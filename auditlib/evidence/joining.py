@@ -8,19 +8,17 @@ true of one trail alone names it, and what all of them say is said once. Ids are
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
 import pandas as pd
 
 from auditlib.errors import MalformedError
-from auditlib.evidence.answer import Answer, Column, Listing, Page, Period, Section, Tile, many
+from auditlib.evidence.answer import Answer, Period, many
+from auditlib.evidence.joined_page import TRAIL, figure_of, listing_of, page_of, said_of
 from auditlib.sampling import Rule, Sample, draw_sample, population_digest
 
-TRAIL = "trail"  # the column that names an item's trail
 LIMIT = (
     "Each trail was asked by itself: what requests, approves or takes back in one trail is not looked for in another, "
     "only in the item's own trail and in what was attached."
@@ -30,7 +28,6 @@ KEYS = (
     "is drawn, an item's id has its trail and a space before it."
 )
 LISTED = "Somebody or something that stands on an attached list and in no record is an item of each trail."
-_COLUMN = Column(TRAIL, "Trail", "code")
 
 
 def joined(answers: Mapping[str, Answer], rule: Rule | None = None, strange: Sequence[str] = ()) -> Answer:
@@ -56,16 +53,16 @@ def joined(answers: Mapping[str, Answer], rule: Rule | None = None, strange: Seq
         parameters=_each({origin: answer.parameters for origin, answer in answers.items()}),
         period=_period([answer.period for answer in answers.values()]),
         headline=_headline(answers),
-        conclusion=[*_said({origin: answer.conclusion for origin, answer in answers.items()}), *strange],
+        conclusion=[*said_of({origin: answer.conclusion for origin, answer in answers.items()}), *strange],
         procedure=[
-            *_said({origin: answer.procedure for origin, answer in answers.items()}),
+            *said_of({origin: answer.procedure for origin, answer in answers.items()}),
             *(sample.sentences() if sample else []),
             *([KEYS] if "digest" in first.population else []),
         ],
         limits=[
             LIMIT,
             *([LISTED] if outside else []),
-            *_said({origin: answer.limits for origin, answer in answers.items()}),
+            *said_of({origin: answer.limits for origin, answer in answers.items()}),
         ],
         population=_population({origin: answer.population for origin, answer in answers.items()})
         | ({"digest": population_digest(_qualified(items))} if "digest" in first.population else {})
@@ -73,13 +70,13 @@ def joined(answers: Mapping[str, Answer], rule: Rule | None = None, strange: Seq
         exceptions=sum(answer.exceptions for answer in answers.values()),
         tables=tables,
         figures={
-            _figure(name, origin): svg for origin, answer in answers.items() for name, svg in answer.figures.items()
+            figure_of(name, origin): svg for origin, answer in answers.items() for name, svg in answer.figures.items()
         },
         rows=set(),
         rows_by_trail={origin: answer.rows for origin, answer in answers.items()},
         every_seal=any(answer.every_seal for answer in answers.values()),
-        page=_page(answers),
-        listing=_listing(answers),
+        page=page_of(answers),
+        listing=listing_of(answers),
     )
 
 
@@ -96,17 +93,6 @@ def _headline(answers: Mapping[str, Answer]) -> str:
 
 def _numbers(answer: Answer) -> tuple[int, int]:
     return answer.population["items"], answer.exceptions
-
-
-def _said(told: Mapping[str, Sequence[str]]) -> list[str]:
-    """What each trail says for itself, with its name; then what all of them say, once.
-
-    A sentence with a number in it counts something of one trail, also where another trail counts as much.
-    """
-    every = [sentence for sentence in next(iter(told.values())) if all(sentence in said for said in told.values())]
-    own = [f"{origin}: {sentence}" for origin, said in told.items() for sentence in said if sentence not in every]
-    shared = dict.fromkeys(f"Each trail: {said}" if re.search(r"\d", said) else said for said in every)
-    return [*own, *shared]
 
 
 def _each(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -219,69 +205,3 @@ def _sample(items: pd.DataFrame, rule: Rule, request: str) -> Sample:
             example = next(iter(_qualified(items)["item"]), "TRAIL ITEM")
             error.remedy = f"Write each item's id with its trail before it, like {example!r}. {error.remedy}".strip()
         raise
-
-
-# --- how it is shown -------------------------------------------------------------------------------------------------
-
-
-def _figure(name: str, origin: str) -> str:
-    return origin if name == "picture" else f"{name} of {origin}"  # `picture` is all that a list of items shows
-
-
-def _page(answers: Mapping[str, Answer]) -> Page | None:
-    pages = {origin: answer.page for origin, answer in answers.items() if answer.page is not None}
-    if not pages:
-        return None
-    tiles = [
-        msgspec.structs.replace(tile, words=f"{tile.words}: {origin}")
-        for number in range(max(len(page.tiles) for page in pages.values()))
-        for origin, page in pages.items()
-        for tile in _at(page.tiles, number)
-    ]
-    return Page(tiles, _sections(answers, {origin: page.sections for origin, page in pages.items()}))
-
-
-def _at(tiles: Sequence[Tile], number: int) -> Sequence[Tile]:
-    return tiles[number : number + 1]
-
-
-def _listing(answers: Mapping[str, Answer]) -> Listing | None:
-    listings = {origin: answer.listing for origin, answer in answers.items() if answer.listing is not None}
-    if not listings:
-        return None
-    every = list(listings.values())
-    attributes = {attribute.name: attribute for listing in every for attribute in listing.attributes}
-    return Listing(
-        items=[_COLUMN, *_columns(listing.items for listing in every)],
-        exceptions=[_COLUMN, *_columns(listing.exceptions for listing in every)],
-        attributes=list(attributes.values()),
-        sections=_sections(answers, {origin: listing.sections for origin, listing in listings.items()}),
-    )
-
-
-def _columns(columns: Iterable[Sequence[Column]]) -> list[Column]:
-    return list({column.name: column for some in columns for column in some}.values())
-
-
-def _sections(answers: Mapping[str, Answer], sections: Mapping[str, Sequence[Section]]) -> list[Section]:
-    """Sections of one title become one, its figures one a trail before it, each under its trail's name."""
-    found: list[Section] = []
-    for title in dict.fromkeys(section.title for some in sections.values() for section in some):
-        own = {origin: one for origin, some in sections.items() for one in some if one.title == title}
-        found += [
-            Section(title=f"{title}: {origin}", figure=_figure(one.figure, origin))
-            for origin, one in own.items()
-            if one.figure in answers[origin].figures
-        ]
-        one = next(iter(own.values()))
-        if one.table or any(section.sentences for section in own.values()):
-            found.append(
-                Section(
-                    title=title,
-                    sentences=_said({origin: section.sentences for origin, section in own.items()}),
-                    table=one.table,
-                    columns=[_COLUMN, *_columns(section.columns for section in own.values())] if one.table else [],
-                    empty=one.empty,
-                )
-            )
-    return found

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from importlib.metadata import version
+from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from auditlib.formats.canonical import canonical, parse_json
 from auditlib.formats.times import parse_time, to_datetime
 from auditlib.keyfiles import load_verifier_keys
 from auditlib.packet.bag import TAGMANIFEST, bag_files, bag_info, write_bag
+from auditlib.packet.check import PROOF_FILES
 from auditlib.packet.notebook import Executed, execute, find_notebook
 from auditlib.packet.parameters import check_together, declared, read, with_defaults
 from auditlib.packet.pdf import render_pdf
@@ -216,6 +218,12 @@ def _proofs(trails: Sequence[Trail], rows: Any, shown: tuple[int | None, int | N
             expected=", ".join(origins),
             found=", ".join(sorted(by_trail)),
         )
+    places = [f"{origin}/{name}/".lower() for origin in origins for name in PROOF_FILES]
+    if any(other.startswith(one) for one, other in permutations(places, 2)):
+        message = (
+            "the proofs of these trails cannot lie beside one another: a file of one is a folder of another."
+        )
+        raise MalformedError(message, where=", ".join(origins), remedy="Make a packet for each.")
     proofs: list[Proof] = []
     for trail in trails:
         pairs = [(sequence, row) for sequence, row in by_trail[trail.origin]]

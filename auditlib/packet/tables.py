@@ -106,7 +106,8 @@ def check_tables(
             agree = [line for key in {placed, unplaced} for line in indexed[columns].get(key, ())]
             spoken.update(agree)
             if not agree:
-                known = facts[there[0]] if there else {}
+                own = [line for line in there if facts[line].get("trail") == row.get("trail")] or there
+                known = facts[own[0]] if own else {}
                 differ = {column: fact for column, fact in known.items() if row.get(column, fact) != fact}
                 yield (
                     f"{FOLDER}{name}.csv",
