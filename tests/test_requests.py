@@ -432,6 +432,22 @@ def test_the_command_shows_what_stands(built: tuple[Any, Path], project: Path, t
     assert "never built" in shown and "GOOD-1" in shown and "entitlement" in shown
 
 
+def test_a_packet_that_nothing_was_compared_with_is_not_said_to_differ(
+    built: tuple[Any, Path], project: Path, tmp_path: Path
+) -> None:
+    """Its notebook is another today and is not run: the line says that it could not be made again, and why."""
+    _, out = built
+    shutil.copytree(project, tmp_path / "edited")
+    notebook = tmp_path / "edited" / "own-list.ipynb"
+    cells = json.loads(notebook.read_text())
+    cells["cells"][-1]["source"] = ["print('another')"]
+    notebook.write_text(json.dumps(cells))
+    (tmp_path / "edited" / "one.toml").write_text(HEAD + line("own-list", "own-list.ipynb"))
+    asked = ("--requests", str(tmp_path / "edited" / "one.toml"), "--dir", str(out), "--vault", str(sample_vault()))
+    shown = " ".join(run(*asked, "--reproduce", code=1).split())
+    assert "could NOT be made again" in shown and "does NOT" not in shown
+
+
 def change(name: str, edit: Callable[[bytes], bytes]) -> Callable[[Path], None]:
     return lambda packet: (packet / name).write_bytes(edit((packet / name).read_bytes())) and None  # type: ignore[func-returns-value]
 

@@ -84,6 +84,6 @@ def remake(one: Standing, folder: Path, places: Sequence[Opened]) -> Standing:
     except UnavailableError as error:
         raise error.at(one.name) from None
     except AuditlibError as error:
-        return msgspec.structs.replace(one, reproduces=False, notes=(*one.notes, str(error)))
+        return msgspec.structs.replace(one, reproduces=False, refused=True, notes=(*one.notes, str(error)))
     notes = one.notes if found.ok else (*one.notes, found.headline())
     return msgspec.structs.replace(one, reproduces=found.ok, notes=notes)

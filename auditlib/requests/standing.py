@@ -94,6 +94,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     now: Mapping[str, int] = {}  # origin -> size
     notes: tuple[str, ...] = ()  # why the packet may not be the answer any more, or cannot be read
     reproduces: bool | None = None  # None: not asked
+    refused: bool = False  # its packet could not be made again, for a reason in the notes: nothing was compared
     unreadable: bool = False
 
     @property
@@ -124,7 +125,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
             now = listed(f"{self.now[origin]:,}" for origin in sizes)
             at += f" (of now {now}; {self.since:,} {seals} since)"
         asked = {True: "; reproduces", False: "; does NOT reproduce", None: ""}[self.reproduces]
-        return at + asked
+        return at + ("; could NOT be made again" if self.refused else asked)
 
 
 def find_packet(folder: Path, name: str) -> Path | None:
