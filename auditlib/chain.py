@@ -6,6 +6,7 @@ one by one where anything about them is odd.
 
 from __future__ import annotations
 
+from binascii import hexlify
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -20,7 +21,8 @@ from auditlib.formats import layout, merkle
 from auditlib.formats.checkpoint import Checkpoint
 from auditlib.formats.document import Document
 from auditlib.formats.keys import VerifierKey
-from auditlib.formats.page import Page, parse_page
+from auditlib.formats.lines import Lines, Page
+from auditlib.formats.page import parse_page
 from auditlib.formats.seal import MAX_SEAL_BYTES, NO_PREVIOUS, Seal, check_signature, parse_seal, seal_hash
 from auditlib.reading import MAX_PAGE_BYTES, History
 from auditlib.seals import SealedBytes, Seals
@@ -118,7 +120,7 @@ def _tell_missing(history: History, present: Sequence[int], size: int) -> None:
 class _Found(msgspec.Struct):
     """The bytes of some seals, and what they say."""
 
-    lines: list[bytes]
+    lines: Lines
     page: Page
 
 
@@ -138,8 +140,8 @@ def _read_page(history: History, page: int, unusable: list[Finding]) -> _Found |
 
 
 def _page_of_seals(data: bytes) -> _Found:
-    lines = data.split(b"\n")
-    if len(lines) != layout.PAGE + 1 or lines.pop():
+    lines = Lines.split(data)
+    if len(lines) != layout.PAGE:
         raise MalformedError(f"not {layout.PAGE} lines.")
     return _Found(lines, parse_page(lines))
 
@@ -155,7 +157,8 @@ def _read_together(history: History, numbers: Sequence[int]) -> _Found | None:
             if len(history.versions_of(key)) > 1:
                 return None
             lines.append(history.read(key, MAX_SEAL_BYTES, bytes))
-        return _Found(lines, parse_page(lines))
+        together = Lines.of(lines)
+        return _Found(together, parse_page(together))
     except AuditlibError as error:
         if type(error) is UnavailableError:
             raise
@@ -168,8 +171,8 @@ def _goes_on(history: History, page: Page, numbers: Sequence[int], previous: str
     return (
         page.sequences.tolist() == [*numbers]
         and {*page.origins} == {history.origin or page.origins[0]}
-        and page.previous[0] == (previous or page.previous[0])
-        and "".join(page.previous[1:]) == page.hashes[: -merkle.HASH_BYTES].hex()
+        and (not previous or page.previous.startswith(previous.encode()))
+        and page.previous[2 * merkle.HASH_BYTES :] == hexlify(page.hashes[: -merkle.HASH_BYTES])
         and len({*page.trails}) == 1
         and document is not None
         and document == (before or document)

@@ -21,10 +21,10 @@ import msgspec
 import numpy as np
 
 from auditlib.formats import layout, merkle
-from auditlib.formats.page import Named, Numbers, Page, decode_seals, parse_page
+from auditlib.formats.lines import Lines, Mask, Named, Numbers, Page
+from auditlib.formats.page import decode_seals, parse_page
 from auditlib.formats.seal import Seal
 
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Fetch = Callable[[Sequence[int], Sequence[bytes]], list[bytes]]  # (sequence numbers, leaf hashes) -> the seals' bytes
 
 KEPT_BYTES = 16 * 1024 * 1024  # of seals kept in memory; decoded they take four times as much
@@ -135,7 +135,7 @@ class Seals(Sequence[SealedBytes]):
         if not lines:
             return
         page = page or parse_page(lines)
-        self._keep(len(self._bounds) - 1, _Block(list(lines)))
+        self._keep(len(self._bounds) - 1, _Block(Lines.of(lines)))
         self._bounds.append(self._bounds[-1] + len(lines))
         self._leaves += page.leaves
         self._hashes += page.hashes
@@ -282,7 +282,8 @@ class Seals(Sequence[SealedBytes]):
             block = self._kept.get(number)
             if block is None:
                 first, end = self._bounds[number], self._bounds[number + 1]
-                block = _Block(self._fetch(self.numbers[first:end].tolist(), self._leaves_between(first, end)))
+                lines = self._fetch(self.numbers[first:end].tolist(), self._leaves_between(first, end))
+                block = _Block(Lines.of(lines))
                 self._keep(number, block)
             self._kept.move_to_end(number)
             if not block.sealed:
@@ -305,9 +306,9 @@ class Seals(Sequence[SealedBytes]):
 class _Block:
     """The bytes of some seals, and what they say once somebody asked."""
 
-    def __init__(self, lines: list[bytes]) -> None:
+    def __init__(self, lines: Lines) -> None:
         self.lines = lines
-        self.size = sum(map(len, lines))
+        self.size = len(lines.data)
         self.sealed: list[SealedBytes] = []
 
 
