@@ -65,7 +65,7 @@ class Coded:
     def add(self, named: Named) -> None:
         """Add a page's."""
         self._lengths.add(np.diff(named.starts))
-        self._entries.add(_coded(self._codes, named.names))
+        self._entries.add(_codes_of(self._codes, named.names)[named.codes])
         self._counts.add(named.counts)
 
     @property
@@ -102,11 +102,9 @@ class Coded:
         return having
 
 
-def _coded(codes: dict[str, int], names: Sequence[str]) -> Any:
-    """The code of each name (int32); names that are new get the next ones."""
-    for name in dict.fromkeys(names):
-        codes.setdefault(name, len(codes))
-    return np.array(array("i", map(codes.__getitem__, names)))
+def _codes_of(codes: dict[str, int], names: Sequence[str]) -> Numbers:
+    """The code of each of these names; those that are new get the next ones."""
+    return np.array([codes.setdefault(name, len(codes)) for name in names], np.int64)
 
 
 class Seals(Sequence[SealedBytes]):
@@ -140,7 +138,7 @@ class Seals(Sequence[SealedBytes]):
         self._leaves += page.leaves
         self._hashes += page.hashes
         self._numbers.add(np.array(numbers, np.int64))
-        self._trail_codes.add(_coded(self._trails, page.trails))
+        self._trail_codes.add(_codes_of(self._trails, page.trails))
         self._sealed_at.add(page.sealed_at)
         self._occurred.add(page.occurred)
         self._recorded.add(page.recorded)

@@ -80,10 +80,14 @@ class Lines(Sequence[bytes]):
 
 
 class Named(msgspec.Struct):
-    """Names and their counts, some a seal: seal i has entries starts[i] to starts[i + 1] of `names` and `counts`."""
+    """Names and their counts, some a seal: seal i has entries starts[i] to starts[i + 1] of `codes` and `counts`.
+
+    The name of an entry is names[code].
+    """
 
     starts: Numbers  # one more than seals
-    names: list[str]
+    codes: Numbers
+    names: list[str]  # each once
     counts: Numbers
 
 

@@ -51,7 +51,7 @@ def _holds(page: Page) -> bool:
         and (page.recorded[:, 0] <= page.recorded[:, 1]).all()
         and all(_adds_up(page, named) for named in (page.actions, page.outcomes, page.sources))
         and (np.diff(page.actions.starts) <= MAX_ACTIONS).all()
-        and all(map(NAME.fullmatch, {*page.actions.names, *page.sources.names}))
+        and all(map(NAME.fullmatch, [*page.actions.names, *page.sources.names]))
         and {*page.outcomes.names} <= {*OUTCOMES}
         and (page.spans[numbered, 0] <= page.spans[numbered, 1]).all()
         and (page.spans <= MAX_INTEGER).all()
@@ -93,9 +93,11 @@ def _one_by_one(lines: Lines) -> Page:
 
 
 def _named(counted: Sequence[dict[str, int]]) -> Named:
+    names = {name: code for code, name in enumerate(dict.fromkeys(name for counts in counted for name in counts))}
     return Named(
         starts=_numbers(np.cumsum([0, *map(len, counted)])),
-        names=[name for counts in counted for name in counts],
+        codes=_numbers([names[name] for counts in counted for name in counts]),
+        names=list(names),
         counts=_numbers([count for counts in counted for count in counts.values()]),
     )
 

@@ -10,11 +10,12 @@ signature of another length), is left to `formats.seal`, one seal after the othe
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from auditlib.formats.event import RECORD_SCHEMA
+from auditlib.formats.event import MAX_NAME_CHARS, RECORD_SCHEMA
 from auditlib.formats.keys import KEY_HASH_BYTES, SIGNATURE_BYTES, check_name
 from auditlib.formats.layout import BATCHES
 from auditlib.formats.lines import Lines, Mask, Named, Numbers, Page
@@ -25,23 +26,16 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 _COUNT_DIGITS, _SIZE_DIGITS, _SEQUENCE_DIGITS = 7, 9, 12  # formats.seal: up to 2^20, 2^29 and 10^12 - 1
 _NUMBER_DIGITS = 16  # of the greatest integer that a double holds exactly, formats.canonical
-_HEX_CHARS = 64  # characters of a SHA-256 in hex
-_SIGNATURE_CHARS = 4 * -(-(KEY_HASH_BYTES + SIGNATURE_BYTES) // 3)  # base64 of key hash || signature
+_HEX = 64  # characters of a SHA-256 in hex
+_SIGNATURE = 4 * -(-(KEY_HASH_BYTES + SIGNATURE_BYTES) // 3)  # characters of base64 of key hash || signature
 _TIME = np.frombuffer(b"0000-00-00T00:00:00.000000Z", np.uint8)
+_DIGIT_PLACES = _TIME == ord("0")
 _SHORT, _LONG = 20, 27  # characters of a canonical time: whole seconds, or six digits
 _BEYOND = bytes(256)  # after the last line: a look ahead, always shorter, ends there
-
-
-def _table(allowed: bytes) -> Mask:
-    """Of each byte, whether it is one of these."""
-    table = np.zeros(256, np.bool_)
-    table[list(allowed)] = True
-    return table
-
-
-_HEX = _table(b"0123456789abcdef")
-_PLAIN = _table(bytes(set(range(0x20, 0x7F)) - set(b'"\\')))  # characters that JSON writes as themselves
-_DIGIT_PLACES = _TIME == ord("0")
+_WORD = 8  # bytes
+_MAX_NAME = -(-MAX_NAME_CHARS // _WORD) * _WORD  # bytes
+_MIXED = np.random.default_rng(0).integers(2**63, size=_MAX_NAME // _WORD, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+_POWERS = 10 ** np.arange(_WORD + 1)
 
 
 class OtherError(Exception):
@@ -51,6 +45,35 @@ class OtherError(Exception):
 def _require(holds: object) -> None:
     if not holds:
         raise OtherError
+
+
+class _Form:
+    """Bytes that must be there, and between them fields of so many bytes."""
+
+    def __init__(self, *parts: bytes | int) -> None:
+        pieces = [bytes(part) if isinstance(part, int) else part for part in parts]
+        ends = np.cumsum([0, *map(len, pieces)]).tolist()
+        self.bytes = np.frombuffer(b"".join(pieces), np.uint8)
+        self.free = self.bytes == 0
+        self.fields = [slice(ends[n], ends[n + 1]) for n, part in enumerate(parts) if isinstance(part, int)]
+
+
+_EVENTS = _Form(b'{"batch":{"events":')
+_BATCH = _Form(
+    f',"object":"{BATCHES}recorded_date='.encode(), 10, b"/", _SEQUENCE_DIGITS, b"-", 16, b'.parquet","root":"', _HEX,
+    b'","sha256":"', _HEX, b'","size":',
+)  # fmt: skip
+_ACTIONS, _NONE, _OPEN = _Form(b'},"counts":{"actions":'), _Form(b"null"), _Form(b"{")
+_OUTCOMES = _Form(b'},"outcomes":{'), _Form(b',"outcomes":{')
+_OCCURRED = _Form(f'}}}},"format":"{SEAL_FORMAT}","occurred":["'.encode())
+_UNTIL = _Form(b'","')
+_SEALED_AT = _Form(f'"],"schema":"{RECORD_SCHEMA}","sealed_at":"'.encode())
+_SEQUENCE = _Form(b'","sequence":')
+_SOURCES = _Form(b',"signature":"', _SIGNATURE, b'","sources":{')
+_TRAIL = _Form(b'},"trail":"', _HEX, b'"}\n')
+_COUNT = _Form(b'":')
+_SOURCE, _FIRST, _LAST = _Form(b'":{"events":'), _Form(b',"first_seq":'), _Form(b',"last_seq":')
+_NEITHER = _Form(b'null,"last_seq":null')
 
 
 class _Cursors:
@@ -65,29 +88,41 @@ class _Cursors:
         windows: Bytes = np.ndarray((len(self.data) - width + 1, width), np.uint8, self.data, strides=(1, 1))
         return windows[self.at]
 
-    def skip(self, literal: bytes) -> None:
-        """Move over bytes that must be these."""
-        _require((self.ahead(len(literal)) == np.frombuffer(literal, np.uint8)).all())
-        self.at += len(literal)
-
-    def run(self, width: int, allowed: Mask) -> Bytes:
-        """So many bytes, each of which is allowed."""
-        found = self.ahead(width)
-        _require(allowed[found].all())
-        self.at += width
-        return found
+    def match(self, form: _Form) -> list[Bytes]:
+        """Move over bytes of this form; its fields, each (cursors, width)."""
+        found = self.ahead(len(form.bytes))
+        _require(((found == form.bytes) | form.free).all())
+        self.at += len(form.bytes)
+        return [found[:, field] for field in form.fields]
 
     def number(self, most: int) -> Numbers:
-        """An integer as JSON writes it, without a sign and of at most so many digits."""
-        digits = np.ascontiguousarray(self.ahead(most + 1).T) - np.uint8(ord("0"))  # other bytes wrap round past 9
-        is_digit = np.logical_and.accumulate(digits < 10, axis=0)
-        length = is_digit.sum(axis=0)
-        _require((length >= 1).all() and (length <= most).all() and ((digits[0] > 0) | (length == 1)).all())
-        value = np.zeros(len(self.at), np.int64)
-        for place in range(length.max(initial=0)):
-            value = np.where(is_digit[place], 10 * value + digits[place], value)
+        """An integer as JSON writes it, without a sign and of at most so many digits (no more than 16)."""
+        first, value, length = self._word()
+        if (long := length == _WORD).any():
+            rest = self.some(long)
+            rest.at += _WORD
+            _, low, more = rest._word()
+            value[long] = value[long] * _POWERS[more] + low
+            length[long] += more
+        _require((length >= 1).all() and (length <= most).all() and ((first > 0) | (length == 1)).all())
         self.at += length
         return value
+
+    def _word(self) -> tuple[Numbers, Numbers, Numbers]:
+        """Of the next eight bytes: the first as a digit, the number that they begin with, and how many digits it has.
+
+        All eight are handled at once as one integer (Lamport 1975, "Multiple byte processing with full-word
+        instructions"); bytes that are no digits, and what a carry makes of those after them, are shifted out.
+        """
+        word = self.ahead(_WORD).view("<u8")[:, 0] ^ np.uint64(0x3030303030303030)
+        others = ((word + np.uint64(0x7676767676767676)) | word) & np.uint64(0x8080808080808080)
+        length = np.bitwise_count((others & (~others + np.uint64(1))) - np.uint64(1)) >> 3
+        digits = word << (64 - 8 * length.astype(np.uint64))
+        digits = digits * np.uint64(10) + (digits >> np.uint64(8))  # pairs, in every second byte
+        low = np.uint64(0x000000FF000000FF)
+        value = (digits & low) * np.uint64(1_000_000 << 32 | 100)
+        value += (digits >> np.uint64(16) & low) * np.uint64(10_000 << 32 | 1)
+        return (word & np.uint64(0xFF)).view(np.int64), (value >> np.uint64(32)).view(np.int64), length.astype(np.int64)
 
     def time(self) -> Bytes:
         """A time in canonical form, (cursors, 27): one of whole seconds is given a fraction of zeros."""
@@ -95,8 +130,8 @@ class _Cursors:
         whole = found[:, _SHORT - 1] == ord("Z")
         fraction = found[:, _SHORT - 1 :]
         fraction[whole] = _TIME[_SHORT - 1 :]
-        _require((found[:, ~_DIGIT_PLACES] == _TIME[~_DIGIT_PLACES]).all())
-        _require((found[:, _DIGIT_PLACES] - np.uint8(ord("0")) < 10).all())
+        _require(((found == _TIME) | _DIGIT_PLACES).all())
+        _require(((found - np.uint8(ord("0")) < 10) | ~_DIGIT_PLACES).all())
         _require(((fraction[:, 1:-1] > ord("0")).any(axis=1) | whole).all())  # a fraction of zero is not written
         self.at += np.where(whole, _SHORT, _LONG)
         return found
@@ -123,58 +158,41 @@ class _Scan:
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
         self._data = np.frombuffer(lines.data + _BEYOND, np.uint8)
-        self._text = lines.data.decode("ascii")
         self._quotes, self._closes = (np.flatnonzero(self._data == ord(mark)) for mark in '"}')
         self._seals = _Cursors(self._data, lines.bounds[:-1])
 
     def page(self) -> Page:
         """Field by field, in the order of the canonical form."""
         seals = self._seals
-        seals.skip(b'{"batch":{"events":')
+        seals.match(_EVENTS)
         events = seals.number(_COUNT_DIGITS)
-        seals.skip(f',"object":"{BATCHES}recorded_date='.encode())
-        date = seals.run(10, _PLAIN)
-        seals.skip(b"/")
-        padded = seals.run(12, _PLAIN)
-        seals.skip(b"-")
-        short = seals.run(16, _HEX)
-        seals.skip(b'.parquet","root":"')
-        seals.run(_HEX_CHARS, _HEX)
-        seals.skip(b'","sha256":"')
-        sha256 = seals.run(_HEX_CHARS, _HEX)
-        seals.skip(b'","size":')
+        date, padded, short, root, sha256 = seals.match(_BATCH)
         sizes = seals.number(_SIZE_DIGITS)
-        seals.skip(b'},"counts":{"actions":')
+        seals.match(_ACTIONS)
         actions, uncounted = self._actions()
-        seals.skip(b',"outcomes":{')
         outcomes = self._named(seals)
-        seals.skip(f'}}}},"format":"{SEAL_FORMAT}","occurred":["'.encode())
+        seals.match(_OCCURRED)
         times = [seals.time()]
-        seals.skip(b'","')
+        seals.match(_UNTIL)
         times.append(seals.time())
-        seals.skip(b'"],"origin":"')
         origin = self._origin()
-        seals.skip(f'{origin}","previous":"'.encode())
-        previous = seals.run(_HEX_CHARS, _HEX)
-        seals.skip(b'","recorded":["')
+        (previous,) = seals.match(_Form(f'"],"origin":"{origin}","previous":"'.encode(), _HEX, b'","recorded":["'))
         times.append(seals.time())
-        seals.skip(b'","')
+        seals.match(_UNTIL)
         times.append(seals.time())
-        seals.skip(f'"],"schema":"{RECORD_SCHEMA}","sealed_at":"'.encode())
+        seals.match(_SEALED_AT)
         times.append(seals.time())
-        seals.skip(b'","sequence":')
+        seals.match(_SEQUENCE)
         sequences = seals.number(_SEQUENCE_DIGITS)
-        seals.skip(b',"signature":"')
-        seals.run(_SIGNATURE_CHARS, _PLAIN)
-        seals.skip(b'","sources":{')
+        (signature,) = seals.match(_SOURCES)
+        _require(_is_plain(signature))
         sources, spans = self._sources()
-        seals.skip(b'},"trail":"')
-        trails = seals.run(_HEX_CHARS, _HEX)
-        seals.skip(b'"}\n')
+        (trails,) = seals.match(_TRAIL)
         _require((seals.at == self._lines.bounds[1:]).all())
+        _require(_is_hex(root) and _is_hex(sha256) and _is_hex(previous) and _is_hex(trails))
         # DESIGN 4.6: the object is named by the date of the first recorded_at, the sequence and the hash.
         _require((date == times[2][:, :10]).all() and (short == sha256[:, :16]).all())
-        _require((padded == _digits(sequences, 12)).all())
+        _require((padded == _digits(sequences, _SEQUENCE_DIGITS)).all())
         when = _micros(np.concatenate(times)).reshape(5, -1)
         leaves, hashes = self._lines.hashes()
         return Page(
@@ -198,20 +216,27 @@ class _Scan:
 
     def _origin(self) -> str:
         """The origin that the first seal states; all must."""
-        start = int(self._seals.at[0])
-        origin = check_name(self._text[start : self._text.index('"', start)])
+        start = int(self._seals.at[0]) + len(b'"],"origin":"')
+        end = int(self._quotes[np.searchsorted(self._quotes, start)])
+        origin = check_name(self._data[start:end].tobytes().decode("ascii"))
         _require("\\" not in origin)
         return origin
 
     def _actions(self) -> tuple[Named, Mask]:
-        """Actions and their counts, or null."""
+        """Actions and their counts, or null; the cursors move on into the outcomes."""
         seals = self._seals
         uncounted: Mask = self._data[seals.at] == ord("n")
+        if not uncounted.any():
+            seals.match(_OPEN)
+            named = self._named(seals)
+            seals.match(_OUTCOMES[0])
+            return named, uncounted
         without, counted = seals.some(uncounted), seals.some(~uncounted)
-        without.skip(b"null")
-        counted.skip(b"{")
+        without.match(_NONE)
+        without.match(_OUTCOMES[1])
+        counted.match(_OPEN)
         named = self._named(counted)
-        counted.skip(b"}")
+        counted.match(_OUTCOMES[0])
         seals.at[uncounted], seals.at[~uncounted] = without.at, counted.at
         lengths = np.zeros(len(uncounted), np.int64)
         lengths[~uncounted] = np.diff(named.starts)
@@ -221,24 +246,24 @@ class _Scan:
     def _named(self, holders: _Cursors) -> Named:
         """What is in objects of names and counts, from after `{`; the cursors move on to `}`."""
         begin, end = holders.at, self._closes[np.searchsorted(self._closes, holders.at)]
-        low, high = np.searchsorted(self._quotes, begin), np.searchsorted(self._quotes, end)
-        lengths, odd = np.divmod(high - low, 2)
-        _require((odd == 0).all() and (lengths >= 1).all())
-        marks = self._quotes[_ranges(low, high - low)]
+        low = np.searchsorted(self._quotes, begin)
+        quotes = np.searchsorted(self._quotes, end) - low
+        _require((quotes % 2 == 0).all() and (quotes >= 2).all())
+        starts = _starts(quotes // 2)
+        marks = self._quotes[_ranges(low, quotes)]
         opens, entries = marks[::2], _Cursors(self._data, marks[1::2])
-        starts = _starts(lengths)
-        names = self._names(starts, opens, entries.at)
-        entries.skip(b'":')
+        codes, names = self._names(starts, opens, entries.at)
+        entries.match(_COUNT)
         counts = entries.number(_COUNT_DIGITS)
-        # Each follows on the one before: no byte lies between.
-        first, last = starts[:-1], starts[1:] - 1
-        inner = np.ones(len(opens), np.bool_)
-        inner[first] = False
-        _require((opens[first] == begin).all() and (entries.at[last] == end).all())
-        _require((opens[inner] == np.delete(entries.at, last) + 1).all())
-        _require((self._data[opens[inner] - 1] == ord(",")).all())
+        # Each follows on the one before: no byte but a comma lies between.
+        last = starts[1:] - 1
+        stops = np.append(opens[1:] - 1, 0)
+        stops[last] = end
+        commas = self._data[stops] == ord(",")
+        commas[last] = True
+        _require((opens[starts[:-1]] == begin).all() and (entries.at == stops).all() and commas.all())
         holders.at = end.copy()
-        return Named(starts, names, counts)
+        return Named(starts, codes, names, counts)
 
     def _sources(self) -> tuple[Named, Numbers]:
         """The sources, from after `{`, with the numbers beside them; the cursors move on to `}`."""
@@ -248,43 +273,57 @@ class _Scan:
         _require((lengths >= 1).all())
         starts = _starts(lengths)
         ends = self._closes[_ranges(low, lengths)]
-        opens = np.concatenate([[0], ends[:-1] + 2])
-        inner = np.ones(len(opens), np.bool_)
-        inner[starts[:-1]] = False
-        _require((self._data[opens[inner] - 1] == ord(",")).all())
-        opens[starts[:-1]] = seals.at
-        _require((self._data[opens] == ord('"')).all())
-        entries = _Cursors(self._data, self._quotes[np.searchsorted(self._quotes, opens + 1)])
-        names = self._names(starts, opens, entries.at)
-        entries.skip(b'":{"events":')
+        opens = np.append(0, ends[:-1] + 2)
+        commas = self._data[opens - 1] == ord(",")
+        opens[starts[:-1]], commas[starts[:-1]] = seals.at, True
+        _require(commas.all() and (self._data[opens] == ord('"')).all())
+        entries = _Cursors(self._data, self._quotes[np.searchsorted(self._quotes, opens) + 1])
+        codes, names = self._names(starts, opens, entries.at)
+        entries.match(_SOURCE)
         counts = entries.number(_COUNT_DIGITS)
-        entries.skip(b',"first_seq":')
+        entries.match(_FIRST)
         numbered: Mask = self._data[entries.at] != ord("n")
         spans = np.zeros((len(opens), 2), np.int64)
-        with_, without = entries.some(numbered), entries.some(~numbered)
-        without.skip(b'null,"last_seq":null')
-        spans[numbered, 0] = with_.number(_NUMBER_DIGITS)
-        with_.skip(b',"last_seq":')
-        spans[numbered, 1] = with_.number(_NUMBER_DIGITS)
-        # A number beside a source is at least 1: 0 would be taken for none.
-        _require((spans[numbered] >= 1).all())
-        _require((with_.at == ends[numbered]).all() and (without.at == ends[~numbered]).all())
+        both, neither = entries.some(numbered), entries.some(~numbered)
+        neither.match(_NEITHER)
+        spans[numbered, 0] = both.number(_NUMBER_DIGITS)
+        both.match(_LAST)
+        spans[numbered, 1] = both.number(_NUMBER_DIGITS)
+        _require((spans[numbered] >= 1).all())  # 0 would be taken for none
+        _require((both.at == ends[numbered]).all() and (neither.at == ends[~numbered]).all())
         seals.at = ends[starts[1:] - 1] + 1
-        return Named(starts, names, counts), spans
+        return Named(starts, codes, names, counts), spans
 
-    def _names(self, starts: Numbers, opens: Numbers, shuts: Numbers) -> list[str]:
-        """The names between quotation marks, which are sorted within each seal as RFC 8785 asks, and each there once.
+    def _names(self, starts: Numbers, opens: Numbers, shuts: Numbers) -> tuple[Numbers, list[str]]:
+        """The names between these quotation marks: which of the distinct ones each is, and those, sorted.
 
-        That they are names at all, and so are spelt as they stand, `formats.page` checks.
+        They must be sorted within each seal as RFC 8785 asks, and each there once. That they are names at all, and so
+        are spelt as they stand, `formats.page` checks.
         """
-        text = self._text
-        names = [text[start:end] for start, end in zip((opens + 1).tolist(), shuts.tolist(), strict=True)]
-        rank = {name: place for place, name in enumerate(sorted({*names}))}
-        ranks = np.fromiter(map(rank.__getitem__, names), np.int64, len(names))
-        rises = np.diff(ranks) > 0
+        lengths = shuts - opens - 1
+        width = _WORD * -(-int(lengths.max()) // _WORD)
+        _require(width <= _MAX_NAME)
+        found = _Cursors(self._data, opens + 1).ahead(width)
+        found *= np.arange(width) < lengths[:, None]
+        words = found.view(">u8").astype(np.uint64)
+        _, firsts, codes = np.unique(words @ _MIXED[: width // _WORD], return_index=True, return_inverse=True)
+        _require((words == words[firsts][codes]).all())  # two names that are mixed to the same
+        texts = [found[first].tobytes().rstrip(b"\0").decode("ascii") for first in firsts.tolist()]
+        names = sorted(texts)
+        codes = np.array([names.index(text) for text in texts])[codes]
+        rises = np.diff(codes) > 0
         rises[starts[1:-1] - 1] = True
         _require(rises.all())
-        return names
+        return codes, names
+
+
+def _is_hex(found: Bytes) -> bool:
+    return bool(((found - np.uint8(ord("0")) < 10) | (found - np.uint8(ord("a")) < 6)).all())
+
+
+def _is_plain(found: Bytes) -> bool:
+    """Whether JSON writes all of these characters as themselves."""
+    return bool(((found - np.uint8(0x20) < 0x5F) & (found != ord('"')) & (found != ord("\\"))).all())
 
 
 def _starts(lengths: Numbers) -> Numbers:
@@ -314,22 +353,26 @@ def _texts(found: Bytes) -> list[str]:
 
 
 def _micros(times: Bytes) -> Numbers:
-    """Canonical times, (times, 27), -> microseconds since 1970 UTC; ValueError for what is no time of the calendar."""
-    digits = np.ascontiguousarray(times.T).astype(np.int64) - ord("0")
-
-    def number(start: int, end: int) -> Numbers:
-        value = digits[start]
-        for place in range(start + 1, end):
-            value = 10 * value + digits[place]
-        return value
-
-    year, month, day, hour, minute, second = (number(at, at + 2) for at in (2, 5, 8, 11, 14, 17))
-    year += 100 * number(0, 2)
+    """Canonical times, (times, 27), -> microseconds since 1970 UTC; IndexError for a month there is none of."""
+    digits = np.ascontiguousarray(times.T) - np.uint8(ord("0"))
+    century, decade, month, day, hour, minute, second, *parts = (
+        (10 * digits[place] + digits[place + 1]).astype(np.int64) for place in (0, 2, 5, 8, 11, 14, 17, 20, 22, 24)
+    )
+    year = 100 * century + decade
     _require((year >= 1970).all() and (month >= 1).all() and (month <= 12).all() and (day >= 1).all())
-    months = (12 * (year - 1970) + month - 1).astype("datetime64[M]")
-    days = months.astype("datetime64[D]") + (day - 1)
-    _require((days.astype("datetime64[M]") == months).all())
     _require((hour < 24).all() and (minute < 60).all() and (second < 60).all())
-    seconds = ((24 * days.astype(np.int64) + hour) * 60 + minute) * 60 + second
-    micros: Numbers = seconds * SECOND + number(20, 26)
+    months = _months()
+    place = 12 * (year - 1970) + month - 1
+    days = months[place] + day - 1
+    _require((days < months[place + 1]).all())
+    micros: Numbers = (((24 * days + hour) * 60 + minute) * 60 + second) * SECOND
+    for part, unit in zip(parts, (10_000, 100, 1), strict=True):
+        micros += unit * part
     return micros
+
+
+@cache
+def _months() -> Numbers:
+    """The first day of each month from 1970 to 9999, and of the one after, in days since 1970."""
+    months = np.arange("1970-01", "10000-02", dtype="datetime64[M]")
+    return months.astype("datetime64[D]").astype(np.int64)
