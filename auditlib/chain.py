@@ -14,6 +14,7 @@ from functools import partial
 from itertools import pairwise
 
 import msgspec
+import numpy as np
 
 from auditlib.errors import AuditlibError, MalformedError, MismatchError, UnavailableError
 from auditlib.findings import Finding, Severity
@@ -132,7 +133,7 @@ def _read_page(history: History, page: int, unusable: list[Finding]) -> _Found |
     except AuditlibError as error:
         history.add(4, key, f"the page cannot be used ({error.message}); its seals were read.", severity="warning")
     else:
-        if found.page.sequences.tolist() == [*range(first, first + layout.PAGE)]:
+        if np.array_equal(found.page.sequences, np.arange(first, first + layout.PAGE)):
             return found
         history.add(4, key, "the page holds other seals than its own; they were read.", severity="warning")
     unusable.append(history.findings[-1])
@@ -169,11 +170,11 @@ def _goes_on(history: History, page: Page, numbers: Sequence[int], previous: str
     """Whether nothing about the chain of these seals has to be told; `previous` is '' where it is not known."""
     before, document = history.document, history.document_named(page.trails[0])
     return (
-        page.sequences.tolist() == [*numbers]
-        and {*page.origins} == {history.origin or page.origins[0]}
+        np.array_equal(page.sequences, numbers)
+        and page.origins == [history.origin or page.origins[0]]
         and (not previous or page.previous.startswith(previous.encode()))
         and page.previous[2 * merkle.HASH_BYTES :] == hexlify(page.hashes[: -merkle.HASH_BYTES])
-        and len({*page.trails}) == 1
+        and len(page.trails) == 1
         and document is not None
         and document == (before or document)
     )

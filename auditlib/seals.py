@@ -138,7 +138,7 @@ class Seals(Sequence[SealedBytes]):
         self._leaves += page.leaves
         self._hashes += page.hashes
         self._numbers.add(np.array(numbers, np.int64))
-        self._trail_codes.add(_codes_of(self._trails, page.trails))
+        self._trail_codes.add(_codes_of(self._trails, page.trails)[page.trail_codes])
         self._sealed_at.add(page.sealed_at)
         self._occurred.add(page.occurred)
         self._recorded.add(page.recorded)

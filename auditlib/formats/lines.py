@@ -104,7 +104,8 @@ class Page(msgspec.Struct):
     sequences: Numbers
     previous: bytes
     origins: list[str]  # each once
-    trails: list[str]
+    trails: list[str]  # each once
+    trail_codes: Numbers  # which of them
     sealed_at: Numbers
     occurred: Numbers
     recorded: Numbers

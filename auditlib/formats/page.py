@@ -71,6 +71,7 @@ def _one_by_one(lines: Lines) -> Page:
     """The same, slowly and obviously."""
     seals = [parse_seal(line) for line in lines]
     leaves, hashes = lines.hashes()
+    trails = list(dict.fromkeys(seal.trail for seal in seals))
     sources = [source for seal in seals for source in seal.sources.values()]
     return Page(
         leaves=leaves,
@@ -78,7 +79,8 @@ def _one_by_one(lines: Lines) -> Page:
         sequences=_numbers([seal.sequence for seal in seals]),
         previous="".join(seal.previous for seal in seals).encode(),
         origins=list(dict.fromkeys(seal.origin for seal in seals)),
-        trails=[seal.trail for seal in seals],
+        trails=trails,
+        trail_codes=_numbers([trails.index(seal.trail) for seal in seals]),
         sealed_at=_numbers([parse_canonical_time(seal.sealed_at) for seal in seals]),
         occurred=_numbers([[parse_canonical_time(time) for time in seal.occurred] for seal in seals]),
         recorded=_numbers([[parse_canonical_time(time) for time in seal.recorded] for seal in seals]),

@@ -125,15 +125,9 @@ class _Cursors:
         return (word & np.uint64(0xFF)).view(np.int64), (value >> np.uint64(32)).view(np.int64), length.astype(np.int64)
 
     def time(self) -> Bytes:
-        """A time in canonical form, (cursors, 27): one of whole seconds is given a fraction of zeros."""
+        """A time, (cursors, 27), that `_micros` must find canonical; one of whole seconds has other bytes after it."""
         found = self.ahead(_LONG)
-        whole = found[:, _SHORT - 1] == ord("Z")
-        fraction = found[:, _SHORT - 1 :]
-        fraction[whole] = _TIME[_SHORT - 1 :]
-        _require(((found == _TIME) | _DIGIT_PLACES).all())
-        _require(((found - np.uint8(ord("0")) < 10) | ~_DIGIT_PLACES).all())
-        _require(((fraction[:, 1:-1] > ord("0")).any(axis=1) | whole).all())  # a fraction of zero is not written
-        self.at += np.where(whole, _SHORT, _LONG)
+        self.at += np.where(found[:, _SHORT - 1] == ord("Z"), _SHORT, _LONG)
         return found
 
     def some(self, mask: Mask) -> _Cursors:
@@ -194,6 +188,7 @@ class _Scan:
         _require((date == times[2][:, :10]).all() and (short == sha256[:, :16]).all())
         _require((padded == _digits(sequences, _SEQUENCE_DIGITS)).all())
         when = _micros(np.concatenate(times)).reshape(5, -1)
+        codes, names = _distinct(trails)
         leaves, hashes = self._lines.hashes()
         return Page(
             leaves=leaves,
@@ -201,7 +196,8 @@ class _Scan:
             sequences=sequences,
             previous=previous.tobytes(),
             origins=[origin],
-            trails=_texts(trails),
+            trails=names,
+            trail_codes=codes,
             sealed_at=when[4],
             occurred=when[:2].T,
             recorded=when[2:4].T,
@@ -305,12 +301,7 @@ class _Scan:
         _require(width <= _MAX_NAME)
         found = _Cursors(self._data, opens + 1).ahead(width)
         found *= np.arange(width) < lengths[:, None]
-        words = found.view(">u8").astype(np.uint64)
-        _, firsts, codes = np.unique(words @ _MIXED[: width // _WORD], return_index=True, return_inverse=True)
-        _require((words == words[firsts][codes]).all())  # two names that are mixed to the same
-        texts = [found[first].tobytes().rstrip(b"\0").decode("ascii") for first in firsts.tolist()]
-        names = sorted(texts)
-        codes = np.array([names.index(text) for text in texts])[codes]
+        codes, names = _distinct(found)
         rises = np.diff(codes) > 0
         rises[starts[1:-1] - 1] = True
         _require(rises.all())
@@ -343,17 +334,25 @@ def _digits(values: Numbers, width: int) -> Bytes:
     return (values[:, None] // places % 10 + ord("0")).astype(np.uint8)
 
 
-def _texts(found: Bytes) -> list[str]:
-    """Rows of ASCII characters as texts."""
-    width = found.shape[1]
-    if (found == found[0]).all():
-        return [found[0].tobytes().decode("ascii")] * len(found)
-    joined = found.tobytes().decode("ascii")
-    return [joined[start : start + width] for start in range(0, len(joined), width)]
+def _distinct(found: Bytes) -> tuple[Numbers, list[str]]:
+    """Rows of ASCII characters, zeros after them -> which of the distinct ones each is, and those as texts, sorted."""
+    words = np.ascontiguousarray(found).view("<u8")
+    codes, firsts = np.zeros(len(found), np.int64), np.zeros(1, np.int64)
+    if (words != words[0]).any():
+        mixed = words @ _MIXED[: words.shape[1]]
+        _, firsts, codes = np.unique(mixed, return_index=True, return_inverse=True)
+        _require((words == words[firsts][codes]).all())  # two that are mixed to the same
+    texts = [found[first].tobytes().rstrip(b"\0").decode("ascii") for first in firsts.tolist()]
+    names = sorted(texts)
+    return np.array([names.index(text) for text in texts])[codes], names
 
 
 def _micros(times: Bytes) -> Numbers:
-    """Canonical times, (times, 27), -> microseconds since 1970 UTC; IndexError for a month there is none of."""
+    """Canonical times, (times, 27), -> microseconds since 1970 UTC."""
+    whole = times[:, _SHORT - 1] == ord("Z")
+    times[whole, _SHORT - 1 :] = _TIME[_SHORT - 1 :]
+    _require(((times == _TIME) | _DIGIT_PLACES).all())
+    _require(((times - np.uint8(ord("0")) < 10) | ~_DIGIT_PLACES).all())
     digits = np.ascontiguousarray(times.T) - np.uint8(ord("0"))
     century, decade, month, day, hour, minute, second, *parts = (
         (10 * digits[place] + digits[place + 1]).astype(np.int64) for place in (0, 2, 5, 8, 11, 14, 17, 20, 22, 24)
@@ -365,9 +364,9 @@ def _micros(times: Bytes) -> Numbers:
     place = 12 * (year - 1970) + month - 1
     days = months[place] + day - 1
     _require((days < months[place + 1]).all())
-    micros: Numbers = (((24 * days + hour) * 60 + minute) * 60 + second) * SECOND
-    for part, unit in zip(parts, (10_000, 100, 1), strict=True):
-        micros += unit * part
+    fraction = (100 * parts[0] + parts[1]) * 100 + parts[2]
+    _require(((fraction > 0) | whole).all())  # a fraction of zero is not written
+    micros: Numbers = (((24 * days + hour) * 60 + minute) * 60 + second) * SECOND + fraction
     return micros
 
 
