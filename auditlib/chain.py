@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from hashlib import sha256
 from itertools import pairwise
 
 import msgspec
@@ -25,9 +26,10 @@ from auditlib.formats.keys import VerifierKey
 from auditlib.formats.lines import Lines, Page
 from auditlib.formats.page import parse_page
 from auditlib.formats.seal import MAX_SEAL_BYTES, NO_PREVIOUS, Seal, check_signature, parse_seal, seal_hash
-from auditlib.reading import MAX_PAGE_BYTES, History
+from auditlib.reading import MAX_PAGE_BYTES, History, Judged
 from auditlib.seals import SealedBytes, Seals
 
+_MANY_PAGES = 16  # from so many on their columns are kept: fewer are parsed in a tenth of a second
 _PAGES_AHEAD = 4  # pages read over the network before they are judged
 
 
@@ -89,9 +91,10 @@ def _read_seals(history: History, size: int, folders: Sequence[int], pages: Sequ
     previous, following, unusable = NO_PREVIOUS, 0, list[Finding]()
     ahead = history.reading_ahead(pages, layout.page_key, MAX_PAGE_BYTES, _PAGES_AHEAD)
     paged = set(pages)
+    judged = history.judged if len(pages) >= _MANY_PAGES else None
     for folder in sorted({*pages, *(folder for folder in folders if folder * layout.PAGE < size)}):
         numbers: Sequence[int] = range(folder * layout.PAGE, (folder + 1) * layout.PAGE)
-        found = _read_page(history, next(ahead), unusable) if folder in paged else None
+        found = _read_page(history, next(ahead), unusable, judged) if folder in paged else None
         from_page = found is not None
         if found is None:
             numbers = [number for number in _numbers(history, folder) if number < size]
@@ -107,6 +110,8 @@ def _read_seals(history: History, size: int, folders: Sequence[int], pages: Sequ
             previous = _read_each(history, numbers, known, found.lines if found and from_page else [])
         following = numbers[-1] + 1
     _tell_missing(history, [following - 1, size], size)
+    if judged:
+        judged.settle()
     return unusable
 
 
@@ -125,11 +130,11 @@ class _Found(msgspec.Struct):
     page: Page
 
 
-def _read_page(history: History, page: int, unusable: list[Finding]) -> _Found | None:
+def _read_page(history: History, page: int, unusable: list[Finding], judged: Judged | None) -> _Found | None:
     """The seals of a full page: a cache, believed only because their leaves must lead to the root."""
     key, first = layout.page_key(page), page * layout.PAGE
     try:
-        found = history.read(key, MAX_PAGE_BYTES, _page_of_seals)
+        found = history.read(key, MAX_PAGE_BYTES, partial(_page_of_seals, judged=judged))
     except AuditlibError as error:
         history.add(4, key, f"the page cannot be used ({error.message}); its seals were read.", severity="warning")
     else:
@@ -140,11 +145,18 @@ def _read_page(history: History, page: int, unusable: list[Finding]) -> _Found |
     return None
 
 
-def _page_of_seals(data: bytes) -> _Found:
+def _page_of_seals(data: bytes, judged: Judged | None) -> _Found:
     lines = Lines.split(data)
     if len(lines) != layout.PAGE:
         raise MalformedError(f"not {layout.PAGE} lines.")
-    return _Found(lines, parse_page(lines))
+    if judged is None:
+        return _Found(lines, parse_page(lines))
+    name = sha256(data).hexdigest()
+    page = judged.page(name)
+    if page is None:
+        page = parse_page(lines)
+        judged.keep(name, page)
+    return _Found(lines, page)
 
 
 def _read_together(history: History, numbers: Sequence[int]) -> _Found | None:

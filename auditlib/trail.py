@@ -37,6 +37,7 @@ from auditlib.formats.seal import Seal
 from auditlib.formats.times import format_time
 from auditlib.history import History, read_history
 from auditlib.keyfiles import load_verifier_keys
+from auditlib.pagecache import page_cache
 from auditlib.query import Filter, Moment, Values, Where, build_filter
 from auditlib.vault import open_vault
 from auditlib.vault.cache import batch_cache
@@ -67,7 +68,7 @@ def open(vault: str | Path, *, keys: Keys = None, at: int | None = None, catalog
     Raises MalformedError where there is no vault, MismatchError where its history has a fault, UnavailableError where
     the storage does not answer.
     """
-    history = read_history(open_vault(str(vault)), load_verifier_keys(keys), at=at)
+    history = read_history(open_vault(str(vault)), load_verifier_keys(keys), at=at, judged=page_cache())
     if history.errors:
         worst = history.errors[0]
         raise MismatchError(
