@@ -33,8 +33,10 @@ class Lines(Sequence[bytes]):
         """The lines of a page; MalformedError where the last does not end in a newline."""
         if not data.endswith(b"\n"):
             raise MalformedError("the last line has no end.")
-        ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
-        return cls(data, np.concatenate([[0], ends + 1]))
+        bounds, end = [0], 0
+        while (end := data.find(b"\n", end) + 1) > 0:
+            bounds.append(end)
+        return cls(data, np.array(bounds, np.int64))
 
     @classmethod
     def of(cls, lines: Sequence[bytes]) -> Lines:

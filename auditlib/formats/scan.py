@@ -23,6 +23,7 @@ from auditlib.formats.seal import SEAL_FORMAT
 from auditlib.formats.times import SECOND
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Words = np.ndarray[Any, np.dtype[np.uint64]]
 
 _COUNT_DIGITS, _SIZE_DIGITS, _SEQUENCE_DIGITS = 7, 9, 12  # formats.seal: up to 2^20, 2^29 and 10^12 - 1
 _NUMBER_DIGITS = 16  # of the greatest integer that a double holds exactly, formats.canonical
@@ -30,6 +31,7 @@ _HEX = 64  # characters of a SHA-256 in hex
 _SIGNATURE = 4 * -(-(KEY_HASH_BYTES + SIGNATURE_BYTES) // 3)  # characters of base64 of key hash || signature
 _TIME = np.frombuffer(b"0000-00-00T00:00:00.000000Z", np.uint8)
 _DIGIT_PLACES = _TIME == ord("0")
+_PAIR_PLACES = np.array([0, 2, 5, 8, 11, 14, 17, 20, 22, 24])
 _SHORT, _LONG = 20, 27  # characters of a canonical time: whole seconds, or six digits
 _BEYOND = bytes(256)  # after the last line: a look ahead, always shorter, ends there
 _WORD = 8  # bytes
@@ -42,9 +44,11 @@ class OtherError(Exception):
     """The bytes are not spelt as nearly all seals are; whether they are right is not said."""
 
 
-def _require(holds: object) -> None:
-    if not holds:
-        raise OtherError
+def _require(*holds: Any) -> None:
+    """Each an array of truths, or one; to count them is faster than `all`."""
+    for truths in holds:
+        if np.count_nonzero(truths) != np.size(truths):
+            raise OtherError
 
 
 class _Form:
@@ -91,38 +95,30 @@ class _Cursors:
     def match(self, form: _Form) -> list[Bytes]:
         """Move over bytes of this form; its fields, each (cursors, width)."""
         found = self.ahead(len(form.bytes))
-        _require(((found == form.bytes) | form.free).all())
+        _require((found == form.bytes) | form.free if form.fields else found == form.bytes)
         self.at += len(form.bytes)
         return [found[:, field] for field in form.fields]
 
     def number(self, most: int) -> Numbers:
         """An integer as JSON writes it, without a sign and of at most so many digits (no more than 16)."""
-        first, value, length = self._word()
+        word = self._word()
+        length = _length(word)
+        value = _value(word, length)
         if (long := length == _WORD).any():
             rest = self.some(long)
             rest.at += _WORD
-            _, low, more = rest._word()
-            value[long] = value[long] * _POWERS[more] + low
+            word_after = rest._word()
+            more = _length(word_after)
+            value[long] = value[long] * _POWERS[more] + _value(word_after, more)
             length[long] += more
-        _require((length >= 1).all() and (length <= most).all() and ((first > 0) | (length == 1)).all())
-        self.at += length
+        zero = word & np.uint64(0xFF) == 0
+        _require(length - 1 < np.uint64(most), ~zero | (length == 1))  # without a digit, 0 - 1 wraps round
+        self.at += length.view(np.int64)
         return value
 
-    def _word(self) -> tuple[Numbers, Numbers, Numbers]:
-        """Of the next eight bytes: the first as a digit, the number that they begin with, and how many digits it has.
-
-        All eight are handled at once as one integer (Lamport 1975, "Multiple byte processing with full-word
-        instructions"); bytes that are no digits, and what a carry makes of those after them, are shifted out.
-        """
-        word = self.ahead(_WORD).view("<u8")[:, 0] ^ np.uint64(0x3030303030303030)
-        others = ((word + np.uint64(0x7676767676767676)) | word) & np.uint64(0x8080808080808080)
-        length = np.bitwise_count((others & (~others + np.uint64(1))) - np.uint64(1)) >> 3
-        digits = word << (64 - 8 * length.astype(np.uint64))
-        digits = digits * np.uint64(10) + (digits >> np.uint64(8))  # pairs, in every second byte
-        low = np.uint64(0x000000FF000000FF)
-        value = (digits & low) * np.uint64(1_000_000 << 32 | 100)
-        value += (digits >> np.uint64(16) & low) * np.uint64(10_000 << 32 | 1)
-        return (word & np.uint64(0xFF)).view(np.int64), (value >> np.uint64(32)).view(np.int64), length.astype(np.int64)
+    def _word(self) -> Words:
+        """The next eight bytes as one integer, the first lowest; a digit is its value."""
+        return self.ahead(_WORD).view("<u8")[:, 0] ^ np.uint64(0x3030303030303030)
 
     def time(self) -> Bytes:
         """A time, (cursors, 27), that `_micros` must find canonical; one of whole seconds has other bytes after it."""
@@ -133,6 +129,24 @@ class _Cursors:
     def some(self, mask: Mask) -> _Cursors:
         """Those that a mask names, to be moved on their own."""
         return _Cursors(self.data, self.at[mask])
+
+
+def _length(word: Words) -> Words:
+    """With how many digits eight bytes begin; all are looked at at once (Lamport 1975, "Multiple byte processing with
+    full-word instructions"). What a carry makes of bytes after the first that is no digit does not count.
+    """
+    others = ((word + np.uint64(0x7676767676767676)) | word) & np.uint64(0x8080808080808080)
+    return (np.bitwise_count((others - np.uint64(1)) & ~others) >> 3).astype(np.uint64)
+
+
+def _value(word: Words, length: Words) -> Numbers:
+    """The number that so many digits, at most eight, state: in pairs first, then in fours, then all."""
+    digits = word << (64 - 8 * length)
+    digits = digits * np.uint64(10) + (digits >> np.uint64(8))  # pairs, in every second byte
+    low = np.uint64(0x000000FF000000FF)
+    value = (digits & low) * np.uint64(1_000_000 << 32 | 100)
+    value += (digits >> np.uint64(16) & low) * np.uint64(10_000 << 32 | 1)
+    return (value >> np.uint64(32)).view(np.int64)
 
 
 def scan(lines: Lines) -> Page:
@@ -179,14 +193,12 @@ class _Scan:
         seals.match(_SEQUENCE)
         sequences = seals.number(_SEQUENCE_DIGITS)
         (signature,) = seals.match(_SOURCES)
-        _require(_is_plain(signature))
+        _require(_plain(signature))
         sources, spans = self._sources()
         (trails,) = seals.match(_TRAIL)
-        _require((seals.at == self._lines.bounds[1:]).all())
-        _require(_is_hex(root) and _is_hex(sha256) and _is_hex(previous) and _is_hex(trails))
+        _require(seals.at == self._lines.bounds[1:], *map(_hex, (root, sha256, previous, trails)))
         # DESIGN 4.6: the object is named by the date of the first recorded_at, the sequence and the hash.
-        _require((date == times[2][:, :10]).all() and (short == sha256[:, :16]).all())
-        _require((padded == _digits(sequences, _SEQUENCE_DIGITS)).all())
+        _require(date == times[2][:, :10], short == sha256[:, :16], padded == _digits(sequences, _SEQUENCE_DIGITS))
         when = _micros(np.concatenate(times)).reshape(5, -1)
         codes, names = _distinct(trails)
         leaves, hashes = self._lines.hashes()
@@ -244,7 +256,7 @@ class _Scan:
         begin, end = holders.at, self._closes[np.searchsorted(self._closes, holders.at)]
         low = np.searchsorted(self._quotes, begin)
         quotes = np.searchsorted(self._quotes, end) - low
-        _require((quotes % 2 == 0).all() and (quotes >= 2).all())
+        _require(quotes % 2 == 0, quotes >= 2)
         starts = _starts(quotes // 2)
         marks = self._quotes[_ranges(low, quotes)]
         opens, entries = marks[::2], _Cursors(self._data, marks[1::2])
@@ -257,7 +269,7 @@ class _Scan:
         stops[last] = end
         commas = self._data[stops] == ord(",")
         commas[last] = True
-        _require((opens[starts[:-1]] == begin).all() and (entries.at == stops).all() and commas.all())
+        _require(opens[starts[:-1]] == begin, entries.at == stops, commas)
         holders.at = end.copy()
         return Named(starts, codes, names, counts)
 
@@ -266,13 +278,13 @@ class _Scan:
         seals = self._seals
         low = np.searchsorted(self._closes, seals.at)
         lengths = np.searchsorted(self._closes, self._lines.bounds[1:]) - low - 2  # two more close sources and seal
-        _require((lengths >= 1).all())
+        _require(lengths >= 1)
         starts = _starts(lengths)
         ends = self._closes[_ranges(low, lengths)]
         opens = np.append(0, ends[:-1] + 2)
         commas = self._data[opens - 1] == ord(",")
         opens[starts[:-1]], commas[starts[:-1]] = seals.at, True
-        _require(commas.all() and (self._data[opens] == ord('"')).all())
+        _require(commas, self._data[opens] == ord('"'))
         entries = _Cursors(self._data, self._quotes[np.searchsorted(self._quotes, opens) + 1])
         codes, names = self._names(starts, opens, entries.at)
         entries.match(_SOURCE)
@@ -285,8 +297,8 @@ class _Scan:
         spans[numbered, 0] = both.number(_NUMBER_DIGITS)
         both.match(_LAST)
         spans[numbered, 1] = both.number(_NUMBER_DIGITS)
-        _require((spans[numbered] >= 1).all())  # 0 would be taken for none
-        _require((both.at == ends[numbered]).all() and (neither.at == ends[~numbered]).all())
+        _require(spans[numbered] >= 1)  # 0 would be taken for none
+        _require(both.at == ends[numbered], neither.at == ends[~numbered])
         seals.at = ends[starts[1:] - 1] + 1
         return Named(starts, codes, names, counts), spans
 
@@ -304,17 +316,17 @@ class _Scan:
         codes, names = _distinct(found)
         rises = np.diff(codes) > 0
         rises[starts[1:-1] - 1] = True
-        _require(rises.all())
+        _require(rises)
         return codes, names
 
 
-def _is_hex(found: Bytes) -> bool:
-    return bool(((found - np.uint8(ord("0")) < 10) | (found - np.uint8(ord("a")) < 6)).all())
+def _hex(found: Bytes) -> Mask:
+    return (found - np.uint8(ord("0")) < 10) | (found - np.uint8(ord("a")) < 6)
 
 
-def _is_plain(found: Bytes) -> bool:
-    """Whether JSON writes all of these characters as themselves."""
-    return bool(((found - np.uint8(0x20) < 0x5F) & (found != ord('"')) & (found != ord("\\"))).all())
+def _plain(found: Bytes) -> Mask:
+    """Whether JSON writes each of these characters as itself."""
+    return (found - np.uint8(0x20) < 0x5F) & (found != ord('"')) & (found != ord("\\"))
 
 
 def _starts(lengths: Numbers) -> Numbers:
@@ -341,7 +353,7 @@ def _distinct(found: Bytes) -> tuple[Numbers, list[str]]:
     if (words != words[0]).any():
         mixed = words @ _MIXED[: words.shape[1]]
         _, firsts, codes = np.unique(mixed, return_index=True, return_inverse=True)
-        _require((words == words[firsts][codes]).all())  # two that are mixed to the same
+        _require(words == words[firsts][codes])  # two that are mixed to the same
     texts = [found[first].tobytes().rstrip(b"\0").decode("ascii") for first in firsts.tolist()]
     names = sorted(texts)
     return np.array([names.index(text) for text in texts])[codes], names
@@ -351,22 +363,18 @@ def _micros(times: Bytes) -> Numbers:
     """Canonical times, (times, 27), -> microseconds since 1970 UTC."""
     whole = times[:, _SHORT - 1] == ord("Z")
     times[whole, _SHORT - 1 :] = _TIME[_SHORT - 1 :]
-    _require(((times == _TIME) | _DIGIT_PLACES).all())
-    _require(((times - np.uint8(ord("0")) < 10) | ~_DIGIT_PLACES).all())
-    digits = np.ascontiguousarray(times.T) - np.uint8(ord("0"))
-    century, decade, month, day, hour, minute, second, *parts = (
-        (10 * digits[place] + digits[place + 1]).astype(np.int64) for place in (0, 2, 5, 8, 11, 14, 17, 20, 22, 24)
-    )
+    digits = times - np.uint8(ord("0"))
+    _require((times == _TIME) | _DIGIT_PLACES, (digits < 10) | ~_DIGIT_PLACES)
+    pairs = (10 * digits[:, _PAIR_PLACES] + digits[:, _PAIR_PLACES + 1]).astype(np.int64)
+    century, decade, month, day, hour, minute, second, *fraction = np.ascontiguousarray(pairs.T)
     year = 100 * century + decade
-    _require((year >= 1970).all() and (month >= 1).all() and (month <= 12).all() and (day >= 1).all())
-    _require((hour < 24).all() and (minute < 60).all() and (second < 60).all())
+    _require(year >= 1970, month - 1 < 12, month >= 1, day >= 1, hour < 24, minute < 60, second < 60)
     months = _months()
     place = 12 * (year - 1970) + month - 1
     days = months[place] + day - 1
-    _require((days < months[place + 1]).all())
-    fraction = (100 * parts[0] + parts[1]) * 100 + parts[2]
-    _require(((fraction > 0) | whole).all())  # a fraction of zero is not written
-    micros: Numbers = (((24 * days + hour) * 60 + minute) * 60 + second) * SECOND + fraction
+    micros: Numbers = (100 * fraction[0] + fraction[1]) * 100 + fraction[2]
+    _require(days < months[place + 1], (micros > 0) | whole)  # a fraction of zero is not written
+    micros += (((24 * days + hour) * 60 + minute) * 60 + second) * SECOND
     return micros
 
 
