@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from auditlib.formats.canonical import MAX_INTEGER
-from auditlib.formats.event import NAME, OUTCOMES
+from auditlib.formats.event import OUTCOMES
 from auditlib.formats.lines import Lines, Named, Numbers, Page
 from auditlib.formats.scan import OtherError, scan
 from auditlib.formats.seal import MAX_ACTIONS, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_SEAL_BYTES, Seal, parse_seal
@@ -42,7 +42,7 @@ def decode_seals(lines: Iterable[bytes]) -> list[Seal]:
 
 
 def _holds(page: Page) -> bool:
-    """What `formats.seal` asks of each seal's numbers and names, but for how they are spelt."""
+    """What `formats.seal` asks of each seal's numbers and outcomes, but for how they are spelt."""
     numbered = page.spans[:, 1] > 0
     return bool(
         ((page.events >= 1) & (page.events <= MAX_BATCH_EVENTS)).all()
@@ -51,7 +51,6 @@ def _holds(page: Page) -> bool:
         and (page.recorded[:, 0] <= page.recorded[:, 1]).all()
         and all(_adds_up(page, named) for named in (page.actions, page.outcomes, page.sources))
         and (np.diff(page.actions.starts) <= MAX_ACTIONS).all()
-        and all(map(NAME.fullmatch, [*page.actions.names, *page.sources.names]))
         and {*page.outcomes.names} <= {*OUTCOMES}
         and (page.spans[numbered, 0] <= page.spans[numbered, 1]).all()
         and (page.spans <= MAX_INTEGER).all()

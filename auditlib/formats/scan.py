@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from auditlib.formats.event import MAX_NAME_CHARS, RECORD_SCHEMA
+from auditlib.formats.event import MAX_NAME_CHARS, NAME, RECORD_SCHEMA
 from auditlib.formats.keys import KEY_HASH_BYTES, SIGNATURE_BYTES, check_name
 from auditlib.formats.layout import BATCHES
 from auditlib.formats.lines import Lines, Mask, Named, Numbers, Page
@@ -152,7 +152,7 @@ def _value(word: Words, length: Words) -> Numbers:
 def scan(lines: Lines) -> Page:
     """At least one seal's bytes -> columns; OtherError where they are not spelt as nearly all are.
 
-    What the numbers and names must be beside their spelling, `formats.page` checks.
+    What the numbers and outcomes must be beside their spelling, `formats.page` checks.
     """
     try:
         return _Scan(lines).page()
@@ -253,6 +253,9 @@ class _Scan:
 
     def _named(self, holders: _Cursors) -> Named:
         """What is in objects of names and counts, from after `{`; the cursors move on to `}`."""
+        if not len(holders.at):
+            none = np.zeros(0, np.int64)
+            return Named(_starts(none), none, [], none)
         begin, end = holders.at, self._closes[np.searchsorted(self._closes, holders.at)]
         low = np.searchsorted(self._quotes, begin)
         quotes = np.searchsorted(self._quotes, end) - low
@@ -305,8 +308,8 @@ class _Scan:
     def _names(self, starts: Numbers, opens: Numbers, shuts: Numbers) -> tuple[Numbers, list[str]]:
         """The names between these quotation marks: which of the distinct ones each is, and those, sorted.
 
-        They must be sorted within each seal as RFC 8785 asks, and each there once. That they are names at all, and so
-        are spelt as they stand, `formats.page` checks.
+        They must be sorted within each seal as RFC 8785 asks, and each there once; the characters of a name are those
+        that JSON writes as themselves.
         """
         lengths = shuts - opens - 1
         width = _WORD * -(-int(lengths.max()) // _WORD)
@@ -314,6 +317,7 @@ class _Scan:
         found = _Cursors(self._data, opens + 1).ahead(width)
         found *= np.arange(width) < lengths[:, None]
         codes, names = _distinct(found)
+        _require(all(map(NAME.fullmatch, names)))
         rises = np.diff(codes) > 0
         rises[starts[1:-1] - 1] = True
         _require(rises)
