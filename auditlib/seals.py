@@ -11,7 +11,6 @@ are believed only where their leaf hashes are those that led to the checkpoint's
 from __future__ import annotations
 
 import threading
-from array import array
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence

@@ -30,13 +30,14 @@ _NUMBER_DIGITS = 16  # of the greatest integer that a double holds exactly, form
 _HEX = 64  # characters of a SHA-256 in hex
 _SIGNATURE = 4 * -(-(KEY_HASH_BYTES + SIGNATURE_BYTES) // 3)  # characters of base64 of key hash || signature
 _TIME = np.frombuffer(b"0000-00-00T00:00:00.000000Z", np.uint8)
-_DIGIT_PLACES = _TIME == ord("0")
+_DIGIT_PLACES: Mask = np.equal(_TIME, ord("0"))
 _PAIR_PLACES = np.array([0, 2, 5, 8, 11, 14, 17, 20, 22, 24])
 _SHORT, _LONG = 20, 27  # characters of a canonical time: whole seconds, or six digits
 _BEYOND = bytes(256)  # after the last line: a look ahead, always shorter, ends there
 _WORD = 8  # bytes
 _MAX_NAME = -(-MAX_NAME_CHARS // _WORD) * _WORD  # bytes
-_MIXED = np.random.default_rng(0).integers(2**63, size=_MAX_NAME // _WORD, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio, Knuth, The Art of Computer Programming 6.4
+_MIXED = np.arange(1, 1 + _MAX_NAME // _WORD, dtype=np.uint64) * _GOLDEN | np.uint64(1)
 _POWERS = 10 ** np.arange(_WORD + 1)
 
 
@@ -325,12 +326,15 @@ class _Scan:
 
 
 def _hex(found: Bytes) -> Mask:
-    return (found - np.uint8(ord("0")) < 10) | (found - np.uint8(ord("a")) < 6)
+    """Whether each is a digit of lower-case hex."""
+    digits: Mask = (found - np.uint8(ord("0")) < 10) | (found - np.uint8(ord("a")) < 6)
+    return digits
 
 
 def _plain(found: Bytes) -> Mask:
     """Whether JSON writes each of these characters as itself."""
-    return (found - np.uint8(0x20) < 0x5F) & (found != ord('"')) & (found != ord("\\"))
+    plain: Mask = (found - np.uint8(0x20) < 0x5F) & (found != ord('"')) & (found != ord("\\"))
+    return plain
 
 
 def _starts(lengths: Numbers) -> Numbers:
