@@ -90,8 +90,9 @@ class _Cursors:
 
     def ahead(self, width: int) -> Bytes:
         """The next bytes, (cursors, width)."""
-        windows: Bytes = np.ndarray((len(self.data) - width + 1, width), np.uint8, self.data, strides=(1, 1))
-        return windows[self.at]
+        # As things of so many bytes each, one after another by a byte: they are copied whole, not byte by byte.
+        windows = np.ndarray((len(self.data) - width + 1,), f"V{width}", self.data, strides=(1,))
+        return windows[self.at].view(np.uint8).reshape(-1, width)
 
     def match(self, form: _Form) -> list[Bytes]:
         """Move over bytes of this form; its fields, each (cursors, width)."""
