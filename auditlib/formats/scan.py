@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from auditlib.errors import MalformedError
 from auditlib.formats.event import MAX_NAME_CHARS, NAME, RECORD_SCHEMA
 from auditlib.formats.keys import KEY_HASH_BYTES, SIGNATURE_BYTES, check_name
 from auditlib.formats.layout import BATCHES
@@ -158,7 +159,7 @@ def scan(lines: Lines) -> Page:
     """
     try:
         return _Scan(lines).page()
-    except (IndexError, ValueError):  # a place past the end, a month of 13, a name in other characters
+    except (IndexError, ValueError, MalformedError):  # a place past the end, other characters, no name of an origin
         raise OtherError from None
 
 
@@ -317,7 +318,9 @@ class _Scan:
         width = _WORD * -(-int(lengths.max()) // _WORD)
         _require(width <= _MAX_NAME)
         found = _Cursors(self._data, opens + 1).ahead(width)
-        found *= np.arange(width) < lengths[:, None]
+        inside = np.arange(width) < lengths[:, None]
+        _require((found > 0) | ~inside)  # a zero at a name's end would be taken for what follows it
+        found *= inside
         codes, names = _distinct(found)
         _require(all(map(NAME.fullmatch, names)))
         rises = np.diff(codes) > 0
