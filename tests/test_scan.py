@@ -137,6 +137,18 @@ def escaped(line):
     return line.replace(b'"user.login"', b'"user.\\u006cogin"', 1)
 
 
+def a_name_with_a_zero(line):
+    return line.replace(b'"user.login"', b'"user.login\0"', 1)
+
+
+def a_source_with_a_zero(line):
+    return line.replace(b'"idp/a1"', b'"idp/a1\0\0"', 1)
+
+
+def an_origin_with_a_plus(line):
+    return line.replace(b'"origin":"bench', b'"origin":"+ench', 1)
+
+
 def two_in_one(line):
     return line + b"\n" + line
 
@@ -157,18 +169,24 @@ def a_year_too_far(line):
     return line.replace(b'"sealed_at":"2021', b'"sealed_at":"1969', 1)
 
 
-@pytest.mark.parametrize("spoil", [escaped, two_in_one, unsorted_names, the_same_name_twice, too_long, a_year_too_far])
-def test_another_spelling_is_refused_at_once_as_alone(lines, spoil):
+OTHERS = [escaped, a_name_with_a_zero, a_source_with_a_zero, an_origin_with_a_plus, two_in_one, unsorted_names]
+OTHERS += [the_same_name_twice, too_long, a_year_too_far]
+
+
+@pytest.mark.parametrize("spoil", OTHERS)
+@pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
+def test_another_spelling_is_refused_at_once_as_alone(lines, spoil, first):
     """What would be read, but is not the one canonical text."""
     assert b'"audit.heartbeat":1,"role.grant":1' in lines[0]
     spoilt = spoil(lines[0])
     assert spoilt != lines[0]
+    some = [spoilt, lines[1]] if first else [lines[1], spoilt]
     with pytest.raises(OtherError):
-        matched([lines[1], spoilt])
+        matched(some)
     with pytest.raises(MalformedError) as alone:
         parse_seal(spoilt)
     with pytest.raises(MalformedError) as together:
-        parse_page([lines[1], spoilt])
+        parse_page(some)
     assert str(together.value) == str(alone.value)
 
 
@@ -179,6 +197,14 @@ def test_a_rare_spelling_is_read_all_the_same(lines, signature):
     with pytest.raises(OtherError):
         matched([line])
     assert stated(parse_page([line, lines[1]]))["sequences"] == [0, 1]
+
+
+def test_an_origin_that_json_escapes_is_read_all_the_same(lines):
+    """A quotation mark and a backslash are visible characters: such a seal is read alone."""
+    some = [changed(line, origin='a"b\\c') for line in lines[:2]]
+    with pytest.raises(OtherError):
+        matched(some)
+    assert parse_page(some).origins == ['a"b\\c']
 
 
 def test_names_that_are_mixed_to_the_same_are_told_apart(lines, monkeypatch):
