@@ -6,13 +6,16 @@ one by one where anything about them is odd.
 
 from __future__ import annotations
 
+from binascii import hexlify
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from hashlib import sha256
 from itertools import pairwise
 
 import msgspec
+import numpy as np
 
 from auditlib.errors import AuditlibError, MalformedError, MismatchError, UnavailableError
 from auditlib.findings import Finding, Severity
@@ -20,11 +23,13 @@ from auditlib.formats import layout, merkle
 from auditlib.formats.checkpoint import Checkpoint
 from auditlib.formats.document import Document
 from auditlib.formats.keys import VerifierKey
-from auditlib.formats.page import Page, parse_page
+from auditlib.formats.lines import Lines, Page
+from auditlib.formats.page import parse_page
 from auditlib.formats.seal import MAX_SEAL_BYTES, NO_PREVIOUS, Seal, check_signature, parse_seal, seal_hash
-from auditlib.reading import MAX_PAGE_BYTES, History
+from auditlib.reading import MAX_PAGE_BYTES, History, Judged
 from auditlib.seals import SealedBytes, Seals
 
+_MANY_PAGES = 16  # from so many on their columns are kept: fewer are parsed in a tenth of a second
 _PAGES_AHEAD = 4  # pages read over the network before they are judged
 
 
@@ -86,9 +91,10 @@ def _read_seals(history: History, size: int, folders: Sequence[int], pages: Sequ
     previous, following, unusable = NO_PREVIOUS, 0, list[Finding]()
     ahead = history.reading_ahead(pages, layout.page_key, MAX_PAGE_BYTES, _PAGES_AHEAD)
     paged = set(pages)
+    judged = history.judged if len(pages) >= _MANY_PAGES else None
     for folder in sorted({*pages, *(folder for folder in folders if folder * layout.PAGE < size)}):
         numbers: Sequence[int] = range(folder * layout.PAGE, (folder + 1) * layout.PAGE)
-        found = _read_page(history, next(ahead), unusable) if folder in paged else None
+        found = _read_page(history, next(ahead), unusable, judged) if folder in paged else None
         from_page = found is not None
         if found is None:
             numbers = [number for number in _numbers(history, folder) if number < size]
@@ -104,6 +110,8 @@ def _read_seals(history: History, size: int, folders: Sequence[int], pages: Sequ
             previous = _read_each(history, numbers, known, found.lines if found and from_page else [])
         following = numbers[-1] + 1
     _tell_missing(history, [following - 1, size], size)
+    if judged:
+        judged.settle()
     return unusable
 
 
@@ -118,30 +126,37 @@ def _tell_missing(history: History, present: Sequence[int], size: int) -> None:
 class _Found(msgspec.Struct):
     """The bytes of some seals, and what they say."""
 
-    lines: list[bytes]
+    lines: Lines
     page: Page
 
 
-def _read_page(history: History, page: int, unusable: list[Finding]) -> _Found | None:
+def _read_page(history: History, page: int, unusable: list[Finding], judged: Judged | None) -> _Found | None:
     """The seals of a full page: a cache, believed only because their leaves must lead to the root."""
     key, first = layout.page_key(page), page * layout.PAGE
     try:
-        found = history.read(key, MAX_PAGE_BYTES, _page_of_seals)
+        found = history.read(key, MAX_PAGE_BYTES, partial(_page_of_seals, judged=judged))
     except AuditlibError as error:
         history.add(4, key, f"the page cannot be used ({error.message}); its seals were read.", severity="warning")
     else:
-        if found.page.sequences.tolist() == [*range(first, first + layout.PAGE)]:
+        if np.array_equal(found.page.sequences, np.arange(first, first + layout.PAGE)):
             return found
         history.add(4, key, "the page holds other seals than its own; they were read.", severity="warning")
     unusable.append(history.findings[-1])
     return None
 
 
-def _page_of_seals(data: bytes) -> _Found:
-    lines = data.split(b"\n")
-    if len(lines) != layout.PAGE + 1 or lines.pop():
+def _page_of_seals(data: bytes, judged: Judged | None) -> _Found:
+    lines = Lines.split(data)
+    if len(lines) != layout.PAGE:
         raise MalformedError(f"not {layout.PAGE} lines.")
-    return _Found(lines, parse_page(lines))
+    if judged is None:
+        return _Found(lines, parse_page(lines))
+    name = sha256(data).hexdigest()
+    page = judged.page(name)
+    if page is None:
+        page = parse_page(lines)
+        judged.keep(name, page)
+    return _Found(lines, page)
 
 
 def _read_together(history: History, numbers: Sequence[int]) -> _Found | None:
@@ -155,7 +170,8 @@ def _read_together(history: History, numbers: Sequence[int]) -> _Found | None:
             if len(history.versions_of(key)) > 1:
                 return None
             lines.append(history.read(key, MAX_SEAL_BYTES, bytes))
-        return _Found(lines, parse_page(lines))
+        together = Lines.of(lines)
+        return _Found(together, parse_page(together))
     except AuditlibError as error:
         if type(error) is UnavailableError:
             raise
@@ -166,11 +182,11 @@ def _goes_on(history: History, page: Page, numbers: Sequence[int], previous: str
     """Whether nothing about the chain of these seals has to be told; `previous` is '' where it is not known."""
     before, document = history.document, history.document_named(page.trails[0])
     return (
-        page.sequences.tolist() == [*numbers]
-        and {*page.origins} == {history.origin or page.origins[0]}
-        and page.previous[0] == (previous or page.previous[0])
-        and "".join(page.previous[1:]) == page.hashes[: -merkle.HASH_BYTES].hex()
-        and len({*page.trails}) == 1
+        np.array_equal(page.sequences, numbers)
+        and page.origins == [history.origin or page.origins[0]]
+        and (not previous or page.previous.startswith(previous.encode()))
+        and page.previous[2 * merkle.HASH_BYTES :] == hexlify(page.hashes[: -merkle.HASH_BYTES])
+        and len(page.trails) == 1
         and document is not None
         and document == (before or document)
     )

@@ -25,7 +25,7 @@ from auditlib.formats.checkpoint import MAX_NOTE_BYTES, Checkpoint, parse_checkp
 from auditlib.formats.document import MAX_DOCUMENT_BYTES, Document, document_hash, parse_document
 from auditlib.formats.keys import VerifierKey
 from auditlib.formats.seal import MAX_SEAL_BYTES, NO_PREVIOUS, parse_seal
-from auditlib.reading import History
+from auditlib.reading import History, Judged
 from auditlib.seals import SealedBytes
 from auditlib.vault import Vault
 
@@ -40,14 +40,20 @@ __all__ = [
 
 
 def read_history(
-    vault: Vault, keys: Iterable[VerifierKey] = (), *, at: int | None = None, thorough: bool = False
+    vault: Vault,
+    keys: Iterable[VerifierKey] = (),
+    *,
+    at: int | None = None,
+    thorough: bool = False,
+    judged: Judged | None = None,
 ) -> History:
     """Read documents, checkpoints and seals up to the newest trusted checkpoint (or the one of size `at`).
 
     `keys` are those the user trusts; without any, the vault's own are used and stay unconfirmed. `thorough` lists the
-    whole vault and reads every checkpoint and every seal object, and not the pages that stand in for them.
+    whole vault and reads every checkpoint and every seal object, and not the pages that stand in for them. `judged`
+    spares the parsing of pages of a long history whose bytes this account parsed before.
     """
-    history = History(vault)
+    history = History(vault, judged)
     if thorough:
         _ = history.stored
     _read_documents(history)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 
@@ -57,8 +57,9 @@ def check_listed(history: History) -> None:
 
 def check_leftovers(history: History) -> None:
     """Check 8: what stands in the vault and is no part of the trail, or no plain file; then the pages (check 4)."""
-    named = {entry.seal.batch.object for entry in [*history.seals, *history.beyond]}
-    for key, stored in sorted(history.stored.items()):
+    named = {entry.seal.batch.object for entry in chain(history.seals, history.beyond)}  # one page in memory at a time
+    for key in sorted(history.stored):
+        stored = history.stored[key]
         if stored.odd:
             history.add(8, key, f"this is {stored.odd}; a vault holds plain files alone.", "a plain file", stored.odd)
         elif key.startswith(layout.BATCHES) and key not in named:

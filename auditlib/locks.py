@@ -46,10 +46,12 @@ def check_locks(
     if not isinstance(vault, Locking) or document is None:
         return
     _check_bucket(history, vault.protection, document.retention)
-    batches = {entry.seal.batch.object: entry.seal for entry in history.seals}
-    ends = {key: parse_time(seal.sealed_at) + _kept(history, seal) for key, seal in batches.items()}
+    ends = {
+        seal.batch.object: parse_time(seal.sealed_at) + _kept(history, seal)
+        for seal in (entry.seal for entry in history.seals)
+    }
     newest = max(ends.values(), default=now)
-    stored = [entry for key, entry in sorted(history.stored.items()) if _of_trail(history, key, batches)]
+    stored = [entry for key, entry in sorted(history.stored.items()) if _of_trail(history, key, ends)]
     faults: dict[tuple[Severity, str], list[tuple[Stored, str, str]]] = {}
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         locks = pool.map(lambda entry: vault.lock_of(entry.key, history.version_of(entry.key)), stored)

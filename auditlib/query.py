@@ -22,9 +22,10 @@ from auditlib.errors import MalformedError
 from auditlib.formats.canonical import canonical
 from auditlib.formats.catalog import Catalog
 from auditlib.formats.event import OUTCOMES
+from auditlib.formats.lines import Mask
 from auditlib.formats.seal import Seal
 from auditlib.formats.times import format_time, from_datetime, parse_time
-from auditlib.seals import Mask, Seals
+from auditlib.seals import Seals
 
 Values = str | Sequence[str] | None
 Moment = str | date | datetime | None

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from auditlib.errors import AuditlibError, MismatchError, MissingError, UnavailableError
 from auditlib.findings import Finding, Severity
@@ -20,6 +20,7 @@ from auditlib.formats.catalog import Catalog
 from auditlib.formats.checkpoint import Checkpoint
 from auditlib.formats.document import Document
 from auditlib.formats.keys import VerifierKey
+from auditlib.formats.lines import Page
 from auditlib.formats.merkle import leaf_hash
 from auditlib.formats.seal import MAX_SEAL_BYTES, Seal
 from auditlib.listing import Listing
@@ -32,11 +33,25 @@ _AHEAD = 2 * CONNECTIONS  # objects read, or being read, before they are judged;
 MAX_PAGE_BYTES = layout.PAGE * (MAX_SEAL_BYTES + 1)
 
 
+class Judged(Protocol):
+    """Where columns of pages that were parsed before are kept, by the SHA-256 (hex) of the page's bytes."""
+
+    def page(self, name: str) -> Page | None:
+        """What was parsed of these bytes, by nobody else than this account; None where it is not kept."""
+
+    def keep(self, name: str, page: Page) -> None:
+        """Keep what was just parsed of these bytes."""
+
+    def settle(self) -> None:
+        """Say what was the matter with the place, once the pages were read."""
+
+
 @dataclass
 class History:
     """A vault's own account, and every fault found in it."""
 
     vault: Vault
+    judged: Judged | None = None  # pages parsed before
     given: tuple[VerifierKey, ...] = ()  # the keys the user brought along
     trusted: tuple[VerifierKey, ...] = ()  # given, and introduced by those; without any given, the vault's own
     introduced: dict[VerifierKey, int] = field(default_factory=dict)  # key: the checkpoint that introduced it

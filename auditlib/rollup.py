@@ -4,16 +4,14 @@
 
 A stretch is 1,024 consecutive batches, those of one page of seals, or 64 of them in the page that is not full yet. It
 is rolled up from their hashed bytes when a question asks a good part of it, and named by a SHA-256 over what it stands
-for: the sequences and SHA-256s in the seals. The mark is made with a key that this account alone can read
-(localkey.py), over the name and the file's SHA-256; it is compared before an entry is used. So whoever can write to the
-cache can cost time and mislead nobody, and the folder may go at any time.
+for: the sequences and SHA-256s in the seals. It stands under the mark of this account's key (marked.py): whoever can
+write to the cache can cost time and mislead nobody, and the folder may go at any time.
 
 Unlike a batch the file holds column statistics: the library wrote them itself, from the rows that are in it.
 """
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
@@ -21,19 +19,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from auditlib.errors import AuditlibError, MalformedError
+from auditlib.errors import MalformedError
 from auditlib.formats.columns import SCHEMA, SLICE
 from auditlib.formats.layout import PAGE
 from auditlib.formats.seal import MAX_BATCH_BYTES, Seal
-from auditlib.localkey import local_key
-from auditlib.vault.cache import Cache, cache_place
+from auditlib.marked import MarkedCache
+from auditlib.vault.cache import cache_place
 
 LENGTHS = (PAGE, 64)  # batches in a stretch: of a full page, and of one that is not full yet
 ASKED_PART = 8  # of its batches must be asked for a stretch to be rolled up: an eighth
 MAX_EVENTS = 2048  # a batch, in the mean: past it a file is read about as fast as its rows from a larger one
 _WAITING_ROWS = 8 * SLICE  # rows joined before they are written, in row groups as a batch has them
 _TAG = b"auditlib/rollup/v1\n"  # another number where the file would be another for the same batches
-_MARK_BYTES = 32  # SHA-256, FIPS 180-4
 _FIELDS = pa.schema([pa.field("sequence", pa.int64(), False), pa.field("row", pa.int64(), False), *SCHEMA])
 _REPEATING = ["sequence", "actor_type", "actor_id", "actor_session", "action", "target_type", "target_id", "outcome"]
 _REPEATING += ["source"]  # what a dictionary makes smaller, as in a batch
@@ -106,36 +103,11 @@ def rollup_cache() -> RollupCache | None:
     return RollupCache(*place) if place else None
 
 
-class RollupCache(Cache):
-    """Roll-ups by name, each under the mark of this account's key."""
+class RollupCache(MarkedCache):
+    """Roll-ups by name: each a Parquet file."""
 
     kind = "rollups"
     wrong = "cached roll-up(s) of batches were not what was written there; they were discarded and made again"
     unkept = "roll-ups of batches cannot be kept in the cache, so that they are made again by every process"
-    _key = b""
-
-    def get(self, name: str) -> bytes | None:
-        """The Parquet file of that name, its mark compared now; None where it is not here."""
-        if not self._has_key():
-            return None
-        entry = self.read(name, _MARK_BYTES + MAX_BATCH_BYTES, lambda data: self._fits(name, data))
-        return None if entry is None else entry[_MARK_BYTES:]
-
-    def put(self, name: str, data: bytes) -> None:
-        """Keep a file that was just made."""
-        if self._has_key():
-            self.write(name, self._mark(name, data) + data)
-
-    def _has_key(self) -> bool:
-        if not self._key:
-            try:
-                self._key = local_key()
-            except AuditlibError as error:
-                self.refuse(f"{error.message}")
-        return bool(self._key)
-
-    def _fits(self, name: str, entry: bytes) -> bool:
-        return hmac.compare_digest(entry[:_MARK_BYTES], self._mark(name, entry[_MARK_BYTES:]))
-
-    def _mark(self, name: str, data: bytes) -> bytes:
-        return hmac.digest(self._key, _TAG + name.encode() + sha256(data).digest(), "sha256")
+    tag = _TAG
+    most = MAX_BATCH_BYTES

@@ -11,7 +11,6 @@ are believed only where their leaf hashes are those that led to the checkpoint's
 from __future__ import annotations
 
 import threading
-from array import array
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -21,10 +20,10 @@ import msgspec
 import numpy as np
 
 from auditlib.formats import layout, merkle
-from auditlib.formats.page import Named, Numbers, Page, decode_seals, parse_page
+from auditlib.formats.lines import Lines, Mask, Named, Numbers, Page
+from auditlib.formats.page import decode_seals, parse_page
 from auditlib.formats.seal import Seal
 
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Fetch = Callable[[Sequence[int], Sequence[bytes]], list[bytes]]  # (sequence numbers, leaf hashes) -> the seals' bytes
 
 KEPT_BYTES = 16 * 1024 * 1024  # of seals kept in memory; decoded they take four times as much
@@ -65,7 +64,7 @@ class Coded:
     def add(self, named: Named) -> None:
         """Add a page's."""
         self._lengths.add(np.diff(named.starts))
-        self._entries.add(_coded(self._codes, named.names))
+        self._entries.add(_codes_of(self._codes, named.names)[named.codes])
         self._counts.add(named.counts)
 
     @property
@@ -102,11 +101,9 @@ class Coded:
         return having
 
 
-def _coded(codes: dict[str, int], names: Sequence[str]) -> Any:
-    """The code of each name (int32); names that are new get the next ones."""
-    for name in dict.fromkeys(names):
-        codes.setdefault(name, len(codes))
-    return np.array(array("i", map(codes.__getitem__, names)))
+def _codes_of(codes: dict[str, int], names: Sequence[str]) -> Numbers:
+    """The code of each of these names; those that are new get the next ones."""
+    return np.array([codes.setdefault(name, len(codes)) for name in names], np.int64)
 
 
 class Seals(Sequence[SealedBytes]):
@@ -135,12 +132,12 @@ class Seals(Sequence[SealedBytes]):
         if not lines:
             return
         page = page or parse_page(lines)
-        self._keep(len(self._bounds) - 1, _Block(list(lines)))
+        self._keep(len(self._bounds) - 1, _Block(Lines.of(lines)))
         self._bounds.append(self._bounds[-1] + len(lines))
         self._leaves += page.leaves
         self._hashes += page.hashes
         self._numbers.add(np.array(numbers, np.int64))
-        self._trail_codes.add(_coded(self._trails, page.trails))
+        self._trail_codes.add(_codes_of(self._trails, page.trails)[page.trail_codes])
         self._sealed_at.add(page.sealed_at)
         self._occurred.add(page.occurred)
         self._recorded.add(page.recorded)
@@ -282,7 +279,8 @@ class Seals(Sequence[SealedBytes]):
             block = self._kept.get(number)
             if block is None:
                 first, end = self._bounds[number], self._bounds[number + 1]
-                block = _Block(self._fetch(self.numbers[first:end].tolist(), self._leaves_between(first, end)))
+                lines = self._fetch(self.numbers[first:end].tolist(), self._leaves_between(first, end))
+                block = _Block(Lines.of(lines))
                 self._keep(number, block)
             self._kept.move_to_end(number)
             if not block.sealed:
@@ -305,9 +303,9 @@ class Seals(Sequence[SealedBytes]):
 class _Block:
     """The bytes of some seals, and what they say once somebody asked."""
 
-    def __init__(self, lines: list[bytes]) -> None:
+    def __init__(self, lines: Lines) -> None:
         self.lines = lines
-        self.size = sum(map(len, lines))
+        self.size = len(lines.data)
         self.sealed: list[SealedBytes] = []
 
 

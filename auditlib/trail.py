@@ -38,6 +38,7 @@ from auditlib.formats.times import format_time
 from auditlib.history import History, read_history
 from auditlib.jail import jailed
 from auditlib.keyfiles import load_verifier_keys
+from auditlib.pagecache import page_cache
 from auditlib.query import Filter, Moment, Values, Where, build_filter
 from auditlib.scan import COLUMNS, ROWS_A_BATCH, ask, ask_table, connect, in_utc, rechunked
 from auditlib.vault import open_vault
@@ -71,7 +72,7 @@ def open(
     Raises MalformedError where there is no vault, MismatchError where its history has a fault, UnavailableError where
     the storage does not answer.
     """
-    history = read_history(open_vault(str(vault)), load_verifier_keys(keys), at=at)
+    history = read_history(open_vault(str(vault)), load_verifier_keys(keys), at=at, judged=page_cache())
     if history.errors:
         worst = history.errors[0]
         raise MismatchError(

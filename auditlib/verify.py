@@ -22,7 +22,7 @@ from auditlib.findings import NO_ANCHOR, Report, duration, sorted_findings
 from auditlib.formats import layout
 from auditlib.formats.checkpoint import Checkpoint, parse_checkpoint
 from auditlib.formats.keys import VerifierKey
-from auditlib.formats.times import format_time, parse_time
+from auditlib.formats.times import format_time
 from auditlib.history import History, check_extends, read_history
 from auditlib.leftovers import check_counted_numbers, check_equivocation, check_leftovers, check_listed, check_shadows
 from auditlib.locks import EXPIRING, check_locks
@@ -82,7 +82,7 @@ def verify(
     return Report(
         vault=vault.url,
         origin=history.origin,
-        events=sum(entry.seal.batch.events for entry in history.seals),
+        events=int(history.seals.events.sum()),
         seals=len(history.seals),
         checkpoint=history.checkpoint,
         key_confirmed=history.key_confirmed and history.checkpoint is not None,
@@ -109,7 +109,7 @@ def _anchor(history: History, before: Checked | None, where: str) -> list[tuple[
 
 def _check_compromised(history: History, said: Announced) -> None:
     """Check 0: checkpoints signed by a key after the time from which the trail itself says it was not safe."""
-    times = [parse_time(entry.seal.sealed_at) for entry in history.seals]
+    times = history.seals.sealed_at
     for name, since in said.compromised:
         sizes = sorted(
             checkpoint.size

@@ -15,7 +15,7 @@ from auditlib.announce import announced
 from auditlib.findings import duration, moment
 from auditlib.formats import layout
 from auditlib.formats.document import Document
-from auditlib.formats.page import Numbers
+from auditlib.formats.lines import Numbers
 from auditlib.formats.seal import Seal
 from auditlib.formats.times import DAY, LATEST, parse_time
 from auditlib.history import History

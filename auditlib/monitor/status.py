@@ -29,6 +29,7 @@ from auditlib.monitor.judging import judge, some_of
 from auditlib.monitor.report import Alarm, Clock, Lost, SourceStatus, Status
 from auditlib.monitor.retained import kept_until, promised_until
 from auditlib.monitor.settings import Settings
+from auditlib.pagecache import page_cache
 from auditlib.pipeline import HEARTBEAT
 from auditlib.state import SealerState
 from auditlib.vault import Vault
@@ -57,7 +58,7 @@ def take_status(
     `keys` are the verifier keys you trust; `states` is the folder of the sealers' memories, where it is on this
     machine. Raises UnavailableError where vault or store do not answer; faults of the vault are alarms.
     """
-    history = read_history(vault, keys)
+    history = read_history(vault, keys, judged=page_cache())
     watch = _Watch(history, settings, since, now)
     watch.listen()
     waits = None if store is None else watch.wait(store, states)

@@ -5,9 +5,12 @@
         3f/3f29...c1        one batch, named by the SHA-256 that its seal states; folders 0700, files 0600
       rollups/
         a0/a07c...55        many small batches in one file, see rollup.py
+      pages/
+        5e/5e02...91        what a full page of seals states, as columns, see pagecache.py
 
-A batch is asked for by the SHA-256 in a seal of the verified chain, read whole and hashed; a roll-up is read whole and
-held against the mark that this account's own key put on it: whoever can write here can cost time, and mislead nobody.
+A batch is asked for by the SHA-256 in a seal of the verified chain, read whole and hashed; a roll-up, or a page's
+columns, are read whole and held against the mark that this account's own key put on them (marked.py): whoever can write
+here can cost time, and mislead nobody.
 What does not fit is removed and fetched or made again. The folder may go at any time.
 
 Listing, trail documents, checkpoints, seals and pages are read from the storage at every opening; verification reads
@@ -34,7 +37,7 @@ from auditlib.vault import Vault, is_remote
 
 DEFAULT_BYTES = 10 * 1024**3  # kept in all, unless AUDITLIB_CACHE_BYTES says otherwise
 _OTHERS_WRITE = 0o022  # group and others may write
-_KINDS = ("batches", "rollups")  # the folders that share the limit
+_KINDS = ("batches", "rollups", "pages")  # the folders that share the limit
 _TRIM_PART = 16  # of the limit: after so much was added, the size is looked at again, within a query too
 
 
