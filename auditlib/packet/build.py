@@ -220,9 +220,7 @@ def _proofs(trails: Sequence[Trail], rows: Any, shown: tuple[int | None, int | N
         )
     places = [f"{origin}/{name}/".lower() for origin in origins for name in PROOF_FILES]
     if any(other.startswith(one) for one, other in permutations(places, 2)):
-        message = (
-            "the proofs of these trails cannot lie beside one another: a file of one is a folder of another."
-        )
+        message = "the proofs of these trails cannot lie beside one another: a file of one is a folder of another."
         raise MalformedError(message, where=", ".join(origins), remedy="Make a packet for each.")
     proofs: list[Proof] = []
     for trail in trails:
