@@ -21,7 +21,8 @@ from auditlib.evidence.across import Trails, open_trails
 from auditlib.formats.event import Record
 from auditlib.formats.keys import SigningKey, VerifierKey
 from auditlib.formats.times import parse_time
-from auditlib.packet.build import Built, Vault, build_packet
+from auditlib.packet.build import Built, build_packet
+from auditlib.packet.vaults import Vault
 from auditlib.state import SealerState
 from auditlib.vault.local import LocalVault
 

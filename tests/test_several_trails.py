@@ -32,12 +32,13 @@ from auditlib.formats.checkpoint import sign_checkpoint
 from auditlib.formats.keys import SigningKey
 from auditlib.formats.layout import checkpoint_key
 from auditlib.packet.bag import write_bag
-from auditlib.packet.build import Asked, Vault, _pack
+from auditlib.packet.build import Asked, _pack
 from auditlib.packet.check import check_packet
 from auditlib.packet.diff import compare_tables
 from auditlib.packet.notebook import Executed
 from auditlib.packet.redaction import Cut
 from auditlib.packet.reproduce import reproduce_packet
+from auditlib.packet.vaults import Vault
 from auditlib.requests.model import parse_requests
 from auditlib.requests.standing import standings
 from auditlib.trail import open as open_trail

@@ -47,7 +47,8 @@ def packet_build(
     """
     from auditlib.display import show_pairs
     from auditlib.evidence.scope import read_scope
-    from auditlib.packet.build import Vault, build_packet
+    from auditlib.packet.build import build_packet
+    from auditlib.packet.vaults import Vault
 
     if output.exists():
         raise MalformedError("exists already and is not overwritten.", where=str(output), remedy="Choose another -o.")
@@ -158,8 +159,8 @@ def packet_reproduce(
     as_json: JsonOption = False,
 ) -> None:
     """Run a packet's notebook again at its checkpoint, and compare byte for byte."""
-    from auditlib.packet.build import Vault
     from auditlib.packet.reproduce import Foreign, permitted, reproduce_packet
+    from auditlib.packet.vaults import Vault
 
     named = permitted(allow or [])
 

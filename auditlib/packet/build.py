@@ -9,13 +9,11 @@ import io
 import platform
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib.metadata import version
-from itertools import permutations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -23,23 +21,21 @@ import pyarrow.parquet as pq
 
 from auditlib.attachments import NOTHING, PLACE, Attached, pass_on
 from auditlib.errors import MalformedError, MismatchError
-from auditlib.evidence.across import Trails, open_trails
+from auditlib.evidence.across import Trails
 from auditlib.evidence.answer import ANSWER_FILE, TABLES, Period, write_table
 from auditlib.evidence.scope import Scope, scope_over, scope_sentences, scope_table
 from auditlib.formats.canonical import canonical, parse_json
 from auditlib.formats.times import parse_time, to_datetime
-from auditlib.keyfiles import load_verifier_keys
 from auditlib.packet.bag import TAGMANIFEST, bag_files, bag_info, write_bag
-from auditlib.packet.check import PROOF_FILES
 from auditlib.packet.notebook import Executed, execute, find_notebook
 from auditlib.packet.parameters import check_together, declared, read, with_defaults
 from auditlib.packet.pdf import render_pdf
-from auditlib.packet.prove import Proof, build_proof
+from auditlib.packet.prove import Proof, build_proofs
 from auditlib.packet.redaction import Cut, check_fields, check_leaks
 from auditlib.packet.report import render_report
+from auditlib.packet.vaults import Vault, open_vaults, trails_of
 from auditlib.packet.workbook import workbook
 from auditlib.trail import Keys, Trail
-from auditlib.trail import open as open_trail
 
 PACKET_FORMAT = "auditlib/packet/v1"
 REPORTS = ("report.html", "report.pdf")  # not among packet.json's hashes, because they print its own (DESIGN 4.7)
@@ -49,14 +45,6 @@ _SOFTWARE = (
     *("auditlib", "duckdb", "matplotlib", "msgspec", "numpy", "pandas", "papermill", "pyarrow", "rfc8785"),
     *("typst", "xlsxwriter"),
 )
-
-
-class Vault(NamedTuple):
-    """A vault's place, the keys it is read with, and the size of the checkpoint to read it at; None: the newest."""
-
-    place: str
-    keys: Keys = None
-    at: int | None = None
 
 
 class Built(msgspec.Struct, frozen=True):
@@ -114,23 +102,6 @@ def build_packet(
         return make_packet(trail, notebook, asked, out)
 
 
-@contextmanager
-def open_vaults(vaults: Sequence[Vault]) -> Iterator[Trail | Trails]:
-    """The trail of one vault, or those of several. Raises as `auditlib.open` does."""
-    places = [(vault.place, load_verifier_keys(vault.keys)) for vault in vaults]
-    sizes = [vault.at for vault in vaults]
-    if len({bool(keys) for _, keys in places}) > 1:  # one list of keys reaches the notebook
-        raise MalformedError(
-            "some of the trails have a verifier key and others have none.", remedy="Give a key for each, or none."
-        )
-    if len(places) > 1:
-        with open_trails(places, sizes) as trails:
-            yield trails
-    else:
-        with open_trail(places[0][0], keys=places[0][1], at=sizes[0]) as trail:
-            yield trail
-
-
 def make_packet(trail: Trail | Trails, notebook: Path, asked: Asked, out: Path) -> Built:
     """Run a notebook over a trail or several, at the checkpoints they were opened at, and pack its answer at `out`."""
     trails = trails_of(trail)
@@ -147,11 +118,6 @@ def make_packet(trail: Trail | Trails, notebook: Path, asked: Asked, out: Path) 
         environment[PLACE] = f"{scratch}/attached"
         executed = execute(notebook, parameters, environment, Path(scratch))
         return _pack(trail, executed, parameters, cut, Path(scratch), out, asked)
-
-
-def trails_of(trail: Trail | Trails) -> list[Trail]:
-    """The one, or all of them, in byte order of their origins."""
-    return trail.trails if isinstance(trail, Trails) else [trail]
 
 
 def _pack(
@@ -176,7 +142,7 @@ def _pack(
         None if (text := answer["period"]["utc"][name]) is None else parse_time(text) for name in ("since", "until")
     )
     shown = (None, None) if answer["every_seal"] else (since, until)
-    proofs = _proofs(trails, answer["rows"], shown, cut)
+    proofs = build_proofs(trails, answer["rows"], shown, cut)
     systems = _systems(trails, answer, asked.scope, scratch)
     payload = _payload(trails, executed, proofs, scratch) | attached.payload()
     if asked.scope is not None:
@@ -205,28 +171,6 @@ def _pack(
         exceptions=_exceptions(scratch),
         files=len(files),
     )
-
-
-def _proofs(trails: Sequence[Trail], rows: Any, shown: tuple[int | None, int | None], cut: Cut) -> list[Proof]:
-    """Of each trail its records and their proof; `rows` are by origin where there are several."""
-    by_trail = rows if isinstance(rows, dict) else {trails[0].origin: rows}
-    origins = [trail.origin for trail in trails]
-    if sorted(by_trail) != origins:
-        raise MismatchError(
-            "the notebook's answer is of other trails than those it was asked of.",
-            remedy="Let it answer by a function of auditlib.evidence, over what evidence.open() gives.",
-            expected=", ".join(origins),
-            found=", ".join(sorted(by_trail)),
-        )
-    places = [f"{origin}/{name}/".lower() for origin in origins for name in PROOF_FILES]
-    if any(other.startswith(one) for one, other in permutations(places, 2)):
-        message = "the proofs of these trails cannot lie beside one another: a file of one is a folder of another."
-        raise MalformedError(message, where=", ".join(origins), remedy="Make a packet for each.")
-    proofs: list[Proof] = []
-    for trail in trails:
-        pairs = [(sequence, row) for sequence, row in by_trail[trail.origin]]
-        proofs.append(build_proof(trail, pairs, *shown, cut, sum(len(proof.records) for proof in proofs)))
-    return proofs
 
 
 def _systems(trails: Sequence[Trail], answer: dict[str, Any], scope: Scope | None, scratch: Path) -> list[str] | None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
-from itertools import groupby
+from itertools import groupby, permutations
+from typing import Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
-from auditlib.errors import MismatchError
+from auditlib.errors import MalformedError, MismatchError
 from auditlib.formats import merkle
 from auditlib.formats.batch import NODE_LEAVES, ParsedBatch, parse_batch
 from auditlib.formats.canonical import canonical
 from auditlib.formats.columns import ROW_BLIND_BYTES, leaf_hashes, row_blinds
 from auditlib.formats.seal import Seal
+from auditlib.packet.check import PROOF_FILES
 from auditlib.packet.proofs import Inclusion, SealsProof
 from auditlib.packet.redaction import Cut
 from auditlib.query import Filter
@@ -33,6 +35,32 @@ class Proof(msgspec.Struct, frozen=True):
     seals: list[Seal]
     every_seal_of_period: bool
     redacted: list[int]  # lines whose record lacks a field
+
+
+def build_proofs(trails: Sequence[Trail], rows: Any, shown: tuple[int | None, int | None], cut: Cut) -> list[Proof]:
+    """Of each trail its records and their proof, for `rows` of one trail or, by origin, of several.
+
+    `shown` is the period whose seals go in. Raises MismatchError where the rows are of other trails than these, and
+    MalformedError where two of the trails cannot have folders in one packet.
+    """
+    by_trail = rows if isinstance(rows, dict) else {trails[0].origin: rows}
+    origins = [trail.origin for trail in trails]
+    if sorted(by_trail) != origins:
+        raise MismatchError(
+            "the notebook's answer is of other trails than those it was asked of.",
+            remedy="Let it answer by a function of auditlib.evidence, over what evidence.open() gives.",
+            expected=", ".join(origins),
+            found=", ".join(sorted(by_trail)),
+        )
+    places = [f"{origin}/{name}/".lower() for origin in origins for name in PROOF_FILES]
+    if any(other.startswith(one) for one, other in permutations(places, 2)):
+        message = "the proofs of these trails cannot lie beside one another: a file of one is a folder of another."
+        raise MalformedError(message, where=", ".join(origins), remedy="Make a packet for each.")
+    proofs: list[Proof] = []
+    for trail in trails:
+        pairs = [(sequence, row) for sequence, row in by_trail[trail.origin]]
+        proofs.append(build_proof(trail, pairs, *shown, cut, sum(len(proof.records) for proof in proofs)))
+    return proofs
 
 
 def build_proof(

@@ -33,12 +33,13 @@ from auditlib.findings import Finding
 from auditlib.formats.checkpoint import Checkpoint
 from auditlib.keyfiles import load_verifier_keys
 from auditlib.packet.bag import Bag, open_bag
-from auditlib.packet.build import SCOPE, Asked, Vault, make_packet, open_vaults, trails_of
+from auditlib.packet.build import SCOPE, Asked, make_packet
 from auditlib.packet.check import check_packet
 from auditlib.packet.diff import MAX_NOTEBOOK_BYTES, NOTEBOOK, PACKET, Comparison, compare
 from auditlib.packet.nb import nbformat
 from auditlib.packet.notebook import INJECTED, code_hash, find_notebook, request_names
 from auditlib.packet.parameters import declared, read_typed
+from auditlib.packet.vaults import Vault, open_vaults, trails_of
 from auditlib.trail import Keys, Trail
 
 MIN_PREFIX = 16  # hex digits: 64 bits, more than anyone finds a second notebook for

@@ -10,7 +10,7 @@ import msgspec
 from auditlib.errors import AuditlibError
 from auditlib.formats.keys import VerifierKey
 from auditlib.keyfiles import load_verifier_keys
-from auditlib.packet.build import Vault
+from auditlib.packet.vaults import Vault
 from auditlib.requests.model import Place, Request, RequestList
 from auditlib.trail import Trail
 from auditlib.trail import open as open_trail
