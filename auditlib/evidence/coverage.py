@@ -10,9 +10,13 @@ import pyarrow as pa
 
 from auditlib.evidence.series import Numbers, series
 from auditlib.findings import duration
+from auditlib.formats.event import source_name
 from auditlib.formats.times import SECOND, parse_time
 from auditlib.pipeline import SILENCE
+from auditlib.query import Filter
 from auditlib.trail import Trail
+
+_GROWTH = 8  # times as many batches are read in each turn as in the one before
 
 COLUMNS = ["source", "events", "first", "last", "longest_silence_seconds", "silences", "silent_from", "silent_until"]
 
@@ -59,9 +63,18 @@ def sources_that_record(trail: Trail, actions: tuple[str, ...]) -> list[str]:
     """The source names that recorded any of these actions, ever, up to the checkpoint."""
     if not actions:
         return []
-    selection = trail.events(action=actions)
-    found = selection.count_by("source").column("source").to_pylist()
-    return sorted({source.split("/", 1)[0] for source in found})
+    every, asked = trail.history.seals, Filter(actions=actions)
+    condition, values = asked.sql()
+    statement = f"SELECT DISTINCT split_part(source, '/', 1) FROM batches WHERE {condition}"  # noqa: S608 - bound
+    found: set[str] = set()
+    left, most = asked.holding(every), 1
+    while left.any():  # a few batches name most sources; the rest are read only where they can name another
+        here = np.zeros_like(left)
+        here[np.flatnonzero(left)[:most]] = True
+        found.update(name for (name,) in trail.run(every.chosen(here), statement, values).fetchall())
+        left &= ~here & every.sources.having(lambda source: source_name(source) not in found)
+        most *= _GROWTH
+    return sorted(found)
 
 
 def alive_sentences(frame: pd.DataFrame, relevant: list[str]) -> list[str]:
