@@ -49,7 +49,7 @@ def build_proof(
     for sequence, group in groupby(sorted(set(rows)), key=lambda pair: pair[0]):
         indexes = [row for _, row in group]
         seal = trail.seals[sequence]
-        batch = parse_batch(trail.files.read(seal))
+        batch = parse_batch(trail.files.read(seal), coded=True)
         first = len(records)
         blinds = []
         for blind, text in zip(batch.blinds(indexes), batch.texts(indexes), strict=True):
