@@ -35,6 +35,8 @@ _BASE = "event_id, source, occurred_at, recorded_at, sequence, row, actor_type, 
 _TIMES = {"requested_at": _UNREADABLE_TIME, "valid_from": _UNREADABLE_START, "valid_until": _UNREADABLE_TIME}
 _TEXTS = ("request", "requester", "authority")
 _LISTS = ("grantee", "entitlement")
+_READ = (*_LISTS, *_TEXTS, *_TIMES, "uses", "emergency")  # read at a path of the catalogue's
+_CONTEXT = "context."  # how a path into the context begins
 
 COLUMNS = ["item", *_BASE.split(", "), *_LISTS, *_TEXTS, *_TIMES, "uses", "emergency", "decision"]
 
@@ -147,26 +149,32 @@ def _alike(trail: Trail, actions: tuple[str, ...]) -> list[tuple[list[str], Acti
 
 def _items(trail: Trail, seals: list[Any], chosen: Filter, entry: Action, entitlement: str | None) -> pd.DataFrame:
     condition, values = chosen.sql()
-    cells = [f"{_text(getattr(entry, name))} AS {name}" for name in _TEXTS]
-    cells += [f"{_time(getattr(entry, name), unreadable)} AS {name}" for name, unreadable in _TIMES.items()]
-    uses = _text(entry.uses)
+    paths: dict[str, str | None] = {name: getattr(entry, name) for name in _READ}
+    pointers = [_keys(path) for path in paths.values() if path and path.startswith(_CONTEXT)]
+    listed = ", ".join(_quoted(context_path(keys)) for keys in pointers)
+    told = "contains(context, '[') AS arrays"
+    if listed:  # a context is parsed at every call: twice for all paths, and again only where it may hold an array
+        told += f", json_extract_string(context, [{listed}]) AS texts, json_type(context, [{listed}]) AS types"
+    lists = ", ".join(f"{_list(path, pointers)} AS {name}" for name, path in paths.items())
+    cells = [f"{name}[1] AS {name}" for name in _TEXTS]
+    cells += [f"{_time(f'{name}[1]', unreadable)} AS {name}" for name, unreadable in _TIMES.items()]
     cells.append(
-        f"CASE WHEN {uses} IS NOT NULL THEN coalesce(try_cast({uses} AS BIGINT), {_UNREADABLE_USES}) END AS uses"
+        f"CASE WHEN uses[1] IS NOT NULL THEN coalesce(try_cast(uses[1] AS BIGINT), {_UNREADABLE_USES}) END AS uses"
     )
-    cells.append(f"coalesce({_text(entry.emergency)} = 'true', false) AS emergency")
+    cells.append("coalesce(emergency[1] = 'true', false) AS emergency")
     cells.append(f"{_quoted(entry.decision)} AS decision")
-    crowded = f"len({_list(entry.grantee)}) * len({_list(entry.entitlement)}) > {MAX_ITEMS}"
     pairs = (
-        f"CASE WHEN {crowded} THEN [{{'g': NULL::VARCHAR, 'e': NULL::VARCHAR}}] ELSE "
-        f"flatten(list_transform({_list(entry.grantee)}, lambda g: "
-        f"list_transform({_list(entry.entitlement)}, lambda e: {{'g': g, 'e': e}}))) END"
+        f"CASE WHEN len(grantee) * len(entitlement) > {MAX_ITEMS} THEN [{{'g': NULL::VARCHAR, 'e': NULL::VARCHAR}}] "
+        "ELSE flatten(list_transform(grantee, lambda g: list_transform(entitlement, lambda e: {'g': g, 'e': e}))) END"
     )
     wanted = "TRUE"
     if entitlement is not None:  # an entitlement that cannot be read is kept: it may be the one that was asked for
         wanted = "(pair.e IS NULL OR pair.e LIKE ? ESCAPE '\\')"
         values = [*values, like_pattern(entitlement)]
     statement = f"""
-        , found AS (SELECT {_BASE}, {", ".join(cells)}, {pairs} AS pairs FROM batches WHERE {condition}),
+        , told AS (SELECT *, {told} FROM batches WHERE {condition}),
+        lists AS (SELECT {_BASE}, {lists} FROM told),
+        found AS (SELECT {_BASE}, {", ".join(cells)}, {pairs} AS pairs FROM lists),
         apart AS (SELECT * EXCLUDE pairs, unnest(pairs) AS pair, generate_subscripts(pairs, 1) AS n, len(pairs) AS many
                   FROM found)
         SELECT CASE WHEN many = 1 THEN event_id ELSE event_id || '#' || n END AS item, {_BASE},
@@ -177,35 +185,37 @@ def _items(trail: Trail, seals: list[Any], chosen: Filter, entry: Action, entitl
     return frame
 
 
-def _text(path: str | None) -> str:
-    """The text at a path, NULL where there is none; from a list, its first element."""
-    return f"({_list(path)})[1]" if path else "NULL::VARCHAR"
-
-
-def _time(path: str | None, unreadable: str) -> str:
-    text = _text(path)
+def _time(text: str, unreadable: str) -> str:
     read = f"CASE WHEN regexp_full_match({text}, '{_TIME}') THEN try_cast({text} AS TIMESTAMPTZ) END"
     within = f"CASE WHEN epoch_us({read}) BETWEEN 0 AND {LATEST} THEN {read} END"
     return f"CASE WHEN {text} IS NOT NULL THEN coalesce({within}, {unreadable}) END"
 
 
-def _list(path: str | None) -> str:
-    """The texts at a path as a list; [NULL] where there is none. Arrays on the way yield every element."""
+def _list(path: str | None, pointers: list[list[str]]) -> str:
+    """The texts at a path as a list; [NULL] where there is none. Arrays on the way yield every element.
+
+    `pointers` are the paths of `texts` and `types`, by which a context without an array is read.
+    """
     if path is None:
         return "[NULL::VARCHAR]"
-    party, _, rest = path.partition(".")
-    if party != "context":
-        column = f"{party}_{rest}" if rest else party
-        return f"[strftime({column}, '%Y-%m-%dT%H:%M:%S.%fZ')]" if not rest else f"[{column}]"
-    keys = rest.split(".")
-    pointers = [context_path(keys)]
-    for place in range(len(keys)):  # an array may stand at any one level
-        pointers.append(context_path(keys[: place + 1]) + "[*]" + context_path(keys[place + 1 :])[1:])
-    found = [f"list_value(json_extract(context, {_quoted(pointers[0])}))"]
-    found += [f"json_extract(context, {_quoted(pointer)})" for pointer in pointers[1:]]
+    if not path.startswith(_CONTEXT):
+        party, _, rest = path.partition(".")
+        return f"[{party}_{rest}]" if rest else f"[strftime({party}, '%Y-%m-%dT%H:%M:%S.%fZ')]"
+    keys = _keys(path)
+    place = pointers.index(keys) + 1
+    plain = f"[CASE WHEN types[{place}] NOT IN ('OBJECT', 'NULL') THEN texts[{place}] END]"
+    every = [context_path(keys)]
+    for level in range(1, len(keys) + 1):  # an array may stand at any one level
+        every.append(context_path(keys[:level]) + "[*]" + context_path(keys[level:])[1:])
+    found = [f"list_value(json_extract(context, {_quoted(every[0])}))"]
+    found += [f"json_extract(context, {_quoted(pointer)})" for pointer in every[1:]]
     scalars = "lambda j: j IS NOT NULL AND json_type(j) NOT IN ('ARRAY', 'OBJECT', 'NULL')"
-    every = f"list_transform(list_filter(list_concat({', '.join(found)}), {scalars}), lambda j: j ->> '$')"
-    return f"CASE WHEN len({every}) = 0 THEN [NULL::VARCHAR] ELSE {every} END"
+    texts = f"list_transform(list_filter(list_concat({', '.join(found)}), {scalars}), lambda j: j ->> '$')"
+    return f"CASE WHEN NOT arrays THEN {plain} ELSE coalesce(nullif({texts}, []), [NULL::VARCHAR]) END"
+
+
+def _keys(path: str) -> list[str]:
+    return path.removeprefix(_CONTEXT).split(".")
 
 
 def _quoted(text: str | None) -> str:

@@ -40,7 +40,7 @@ THING = """CASE WHEN login THEN 'login'
         WHEN json_type(context, '$.permission') = 'VARCHAR'
         THEN action || ' permission ' || (context ->> '$.permission')
         ELSE action || ' target ' || target_type || ':' || target_id END AS thing"""
-_NUMBERED = f"""{REFUSED},
+_MEMBERS = f"""{REFUSED},
     keyed AS (SELECT sequence, row, epoch_us(occurred_at) AS t, login, thing, unnest(keys) AS key
               FROM (SELECT *, {KEYS}, {THING} FROM refused)),
     first AS (SELECT *, coalesce(lead(t, $events - 1) OVER w - t <= $span, false) AS begins
@@ -49,9 +49,8 @@ _NUMBERED = f"""{REFUSED},
                        bool_or(begins) OVER (w ROWS BETWEEN $events - 1 PRECEDING AND 1 PRECEDING) AS joined
                 FROM first WINDOW w AS (PARTITION BY key ORDER BY t, sequence, row)),
     runs AS (SELECT *, count_if(NOT coalesce(joined, false)) OVER w AS run
-             FROM covered WHERE inside WINDOW w AS (PARTITION BY key ORDER BY t, sequence, row))"""  # noqa: S608
-_MEMBERS = "SELECT key, run, t, sequence, row, login FROM runs ORDER BY key, t, sequence, row"
-_REFUSED_THINGS = "SELECT DISTINCT key, run, thing FROM runs ORDER BY ALL"
+             FROM covered WHERE inside WINDOW w AS (PARTITION BY key ORDER BY t, sequence, row))
+    SELECT key, run, t, sequence, row, login, thing FROM runs ORDER BY key, t, sequence, row"""  # noqa: S608
 
 
 class Burst(msgspec.Struct, frozen=True):
@@ -77,8 +76,8 @@ class Bursts(msgspec.Struct, frozen=True):
 
 def find_bursts(refusals: Refusals, asked: Burst) -> Bursts:
     """The bursts of the period."""
-    runs = _asked(refusals, asked, _MEMBERS)
-    things = _asked(refusals, asked, _REFUSED_THINGS)
+    runs = _asked(refusals, asked)
+    things = runs[["key", "run", "thing"]].drop_duplicates().sort_values(["key", "run", "thing"], ignore_index=True)
     runs["group"] = runs.groupby(["key", "run"], sort=False).ngroup()
     runs["whole"] = runs["group"].map(_joined(runs)).astype("int64")
     period = refusals.period
@@ -139,7 +138,8 @@ def _pairs(groups: Iterable[int], others: Iterable[int]) -> list[tuple[int, int]
     return sorted({(one, other) for one, other in zip(groups, others, strict=True) if one != other})
 
 
-def _asked(refusals: Refusals, asked: Burst, statement: str) -> pd.DataFrame:
+def _asked(refusals: Refusals, asked: Burst) -> pd.DataFrame:
+    """Every refusal of every burst, once for each key that it belongs to, with the run that it is in."""
     span, period = asked.minutes * _MINUTE, refusals.period
     wide = Period(
         None if period.since is None else max(0, period.since - span),
@@ -147,6 +147,6 @@ def _asked(refusals: Refusals, asked: Burst, statement: str) -> pd.DataFrame:
         period.tz,
     )
     values: Any = refusals.values(wide) | {"events": asked.events, "span": span}
-    table = refusals.trail.run(refusals.seals_of(wide), f"{_NUMBERED} {statement}", values).to_arrow_table()
+    table = refusals.trail.run(refusals.seals_of(wide), _MEMBERS, values).to_arrow_table()
     frame: pd.DataFrame = in_utc(table).to_pandas()
     return frame

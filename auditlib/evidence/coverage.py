@@ -4,33 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 
+from auditlib.evidence.series import Numbers, series
 from auditlib.findings import duration
-from auditlib.formats.times import parse_time
+from auditlib.formats.event import source_name
+from auditlib.formats.times import SECOND, parse_time
 from auditlib.pipeline import SILENCE
-from auditlib.scan import in_utc
+from auditlib.query import Filter
 from auditlib.trail import Trail
+
+_GROWTH = 8  # times as many batches are read in each turn as in the one before
 
 COLUMNS = ["source", "events", "first", "last", "longest_silence_seconds", "silences", "silent_from", "silent_until"]
 
 # An import carries the times at which things occurred elsewhere; every other source lives by when it was recorded.
 _CLOCK = "CASE WHEN starts_with(source, 'import:') THEN occurred_at ELSE recorded_at END"
 
-_STATEMENT = f"""
-    , seen AS (SELECT split_part(source, '/', 1) AS name, {_CLOCK} AS t FROM batches),
-    within AS (SELECT name, t FROM seen WHERE t >= make_timestamptz($since) AND t < make_timestamptz($until)),
-    marks AS (SELECT name, t, true AS event FROM within
-              UNION ALL SELECT DISTINCT name, make_timestamptz($since), false FROM within
-              UNION ALL SELECT DISTINCT name, make_timestamptz($until), false FROM within),
-    gaps AS (SELECT name, event, t, lag(t) OVER (PARTITION BY name ORDER BY t, event) AS before FROM marks)
-    SELECT name AS source, count_if(event) AS events,
-           min(t) FILTER (event) AS first, max(t) FILTER (event) AS last,
-           max(epoch_us(t) - epoch_us(before)) / 1e6 AS longest_silence_seconds,
-           count_if(epoch_us(t) - epoch_us(before) > {SILENCE}) AS silences,
-           first(before ORDER BY epoch_us(t) - epoch_us(before) DESC NULLS LAST, t) AS silent_from,
-           first(t ORDER BY epoch_us(t) - epoch_us(before) DESC NULLS LAST, t) AS silent_until
-    FROM gaps GROUP BY name ORDER BY name"""  # noqa: S608 - constants of this module alone
+_TIMES = f"""
+    , seen AS (SELECT split_part(source, '/', 1) AS name, epoch_us({_CLOCK}) AS t FROM batches)
+    SELECT name, t FROM seen WHERE t >= $since AND t < $until"""  # noqa: S608 - constants of this module alone
+_TIME = pa.timestamp("us", "UTC")
+_COUNT = pa.decimal128(38)  # what packets have held since they were first built: their bytes stay the same
+_TYPES = [pa.string(), _COUNT, _TIME, _TIME, pa.float64(), _COUNT, _TIME, _TIME]  # of COLUMNS
 
 
 def coverage(trail: Trail, since: int | None, until: int | None) -> pd.DataFrame:
@@ -43,18 +41,40 @@ def coverage(trail: Trail, since: int | None, until: int | None) -> pd.DataFrame
     since = min(first, trail.history.seals.begins) if since is None else since
     until = last + 1 if until is None else min(until, max(last + 1, since + 1))
     seals = trail.history.seals.chosen(trail.history.seals.within(since, until))
-    values: Any = {"since": since, "until": until}
-    frame: pd.DataFrame = in_utc(trail.run(seals, _STATEMENT, values).to_arrow_table()).to_pandas()
-    return frame[COLUMNS]
+    heard = series(trail, seals, _TIMES, {"since": since, "until": until})
+    rows = [_row(name, times, since, until) for name, times in heard.items()]
+    schema = pa.schema(list(zip(COLUMNS, _TYPES, strict=True)))
+    frame: pd.DataFrame = pa.Table.from_pylist(rows, schema).to_pandas()
+    return frame
+
+
+def _row(name: str, times: Numbers, since: int, until: int) -> dict[str, Any]:
+    """What one source's times (ascending, at least one) show; of silences as long as each other the first is named."""
+    edges = np.concatenate(([since], times, [until]))
+    gaps = np.diff(edges)
+    longest = int(gaps.argmax())
+    first, last, silent_from, silent_until = map(int, (times[0], times[-1], edges[longest], edges[longest + 1]))
+    silences = int(np.count_nonzero(gaps > SILENCE))
+    cells = [name, len(times), first, last, int(gaps[longest]) / SECOND, silences, silent_from, silent_until]
+    return dict(zip(COLUMNS, cells, strict=True))
 
 
 def sources_that_record(trail: Trail, actions: tuple[str, ...]) -> list[str]:
     """The source names that recorded any of these actions, ever, up to the checkpoint."""
     if not actions:
         return []
-    selection = trail.events(action=actions)
-    found = selection.count_by("source").column("source").to_pylist()
-    return sorted({source.split("/", 1)[0] for source in found})
+    every, asked = trail.history.seals, Filter(actions=actions)
+    condition, values = asked.sql()
+    statement = f"SELECT DISTINCT split_part(source, '/', 1) FROM batches WHERE {condition}"  # noqa: S608 - bound
+    found: set[str] = set()
+    left, most = asked.holding(every), 1
+    while left.any():  # a few batches name most sources; the rest are read only where they can name another
+        here = np.zeros_like(left)
+        here[np.flatnonzero(left)[:most]] = True
+        found.update(name for (name,) in trail.run(every.chosen(here), statement, values).fetchall())
+        left &= ~here & every.sources.having(lambda source: source_name(source) not in found)
+        most *= _GROWTH
+    return sorted(found)
 
 
 def alive_sentences(frame: pd.DataFrame, relevant: list[str]) -> list[str]:

@@ -37,12 +37,14 @@ _SKEWS = f"""
            quantile_disc(lead, 0.5) / 1e6 AS ahead_median_seconds, quantile_disc(lead, 0.99) / 1e6 AS ahead_p99_seconds,
            max(lead) / 1e6 AS ahead_most_seconds, greatest(max(lag), 0) / 1e6 AS late_most_seconds
     FROM minutes GROUP BY source ORDER BY source"""  # noqa: S608
+# Two records further apart than SILENCE never lie in the same span of that length, so that only its ends matter.
 _STILL = f"""
-    , times AS (SELECT recorded_at, lead(recorded_at) OVER (ORDER BY recorded_at, sequence, row) AS following
-                FROM batches WHERE {_PACED})
-    SELECT recorded_at AS began_at, following AS ended_at, epoch_us(following) - epoch_us(recorded_at) AS micros
-    FROM times WHERE epoch_us(following) - epoch_us(recorded_at) > {SILENCE}
-      AND recorded_at < make_timestamptz($until) AND following > make_timestamptz($since) ORDER BY began_at"""  # noqa: S608
+    , spans AS (SELECT min(recorded_at) AS first, max(recorded_at) AS last FROM batches WHERE {_PACED}
+                GROUP BY epoch_us(recorded_at) // {SILENCE}),
+    ends AS (SELECT last AS began_at, lead(first) OVER (ORDER BY first) AS ended_at FROM spans)
+    SELECT *, epoch_us(ended_at) - epoch_us(began_at) AS micros FROM ends
+    WHERE micros > {SILENCE} AND began_at < make_timestamptz($until) AND ended_at > make_timestamptz($since)
+    ORDER BY began_at"""  # noqa: S608
 
 
 def hours_heard(trail: Trail, since: int, until: int) -> pd.DataFrame:

@@ -120,7 +120,7 @@ def _holding(trail: Trail, sequence: int, rows: list[int]) -> tuple[Seal, Parsed
     """The seal and the batch, hashed here, that hold these rows (sorted); MismatchError where none does."""
     if 0 <= sequence < len(trail.seals):
         seal = trail.seals[sequence]
-        batch = parse_batch(trail.files.read(seal))
+        batch = parse_batch(trail.files.read(seal), coded=True)
         if rows[0] >= 0 and rows[-1] < batch.table.num_rows:
             return seal, batch
     message = "the answer rests on a record that is not in the trail: it was told what is not so."

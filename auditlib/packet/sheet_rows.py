@@ -48,11 +48,17 @@ def cells_of(column: pa.Array, kind: Kind, whole: str) -> list[Cells]:
     """
     if pa.types.is_timestamp(column.type):
         times = column.cast(pa.timestamp("us", "UTC"))
-        days = [None if us is None else EPOCH + us // 1000 * 1000 / DAY for us in times.cast(pa.int64()).to_pylist()]
+        micros = times.cast(pa.int64()).to_pylist()
+        days = [None if us is None else _spelled(EPOCH + us // 1000 * 1000 / DAY) for us in micros]
         there = times.is_valid()
         exact = time_texts(pc.fill_null(times, pa.scalar(0, pa.int64()).cast(times.type))).cast(pa.string())
-        return [_numbers(days, whole), Cells(pc.if_else(there, exact, None), np.zeros(len(column), bool))]
+        dated = Cells(pa.array(days, pa.string()), np.asarray(there))
+        return [dated, Cells(pc.if_else(there, exact, None), np.zeros(len(column), bool))]
     if kind == "number":
+        if pa.types.is_int64(column.type) and column.null_count < len(column):
+            low, high = (end.as_py() for end in pc.min_max(column).values())
+            if low > -MOST_EXACT and high < MOST_EXACT:
+                return [Cells(column.cast(pa.string()), np.asarray(column.is_valid()))]  # as _spelled would give them
         return [_numbers(column.to_pylist(), whole)]
     return [Cells(_texts(column, whole), np.zeros(len(column), bool))]
 
@@ -111,10 +117,14 @@ def _numbers(values: Sequence[Any], whole: str) -> Cells:
             texts.append(None)
         elif abs(value) < MOST_EXACT:
             exact[place] = True
-            texts.append(f"{float(value):.16G}")
+            texts.append(_spelled(value))
         else:
             texts.append(cell_text(value, whole))
     return Cells(pa.array(texts, pa.string()), exact)
+
+
+def _spelled(value: float) -> str:
+    return f"{float(value):.16G}"
 
 
 def _texts(column: pa.Array, whole: str) -> pa.Array:
