@@ -302,6 +302,25 @@ def s3_service() -> S3Service:
     return _shared()[0]
 
 
+@contextlib.contextmanager
+def owner_environment(**more: str):
+    """What this process, and those it starts, need to reach the storage by its address; afterwards all is as before."""
+    service, kept = s3_service(), dict(os.environ)
+    who = service.identities["owner"]
+    os.environ.update(
+        AWS_ACCESS_KEY_ID=who.key,
+        AWS_SECRET_ACCESS_KEY=who.secret,
+        AWS_ENDPOINT_URL_S3=service.endpoint,
+        AWS_DEFAULT_REGION=service.region,
+        **more,
+    )
+    try:
+        yield service
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+
+
 def leave_s3_service() -> None:
     """End this process's use of it: for a session fixture's teardown; a process that forgets does so at its exit."""
     if _shared.cache_info().currsize:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -16,7 +15,7 @@ from dask_service import DaskService, dask_service
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packets import SAMPLE_KEY, read_folder, sample_vault
-from s3_service import s3_service
+from s3_service import owner_environment, s3_service
 from simulator import CATALOG, KEY, Tamper
 from simulator import Trail as Simulated
 from strength import LONG
@@ -60,18 +59,9 @@ QUESTIONS = st.fixed_dictionaries(
 @pytest.fixture(scope="module")
 def behaviour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The file that the workers do as they are told by; with it, what they need to reach the storage."""
-    service, kept, who = s3_service(), dict(os.environ), s3_service().identities["owner"]
     place = tmp_path_factory.mktemp("workers") / "behaviour"
-    os.environ.update(
-        AWS_ACCESS_KEY_ID=who.key,
-        AWS_SECRET_ACCESS_KEY=who.secret,
-        AWS_ENDPOINT_URL_S3=service.endpoint,
-        AWS_DEFAULT_REGION=service.region,
-        AUDITLIB_TEST_WORKERS=str(place),
-    )
-    yield place
-    os.environ.clear()
-    os.environ.update(kept)
+    with owner_environment(AUDITLIB_TEST_WORKERS=str(place)):
+        yield place
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +302,7 @@ def test_a_packet_is_the_same_bytes_with_a_cluster(
     """The notebook finds the scheduler in its environment; of what lying workers say no packet is made."""
 
     def build(name: str) -> Mapping[str, bytes]:
-        given = {"kind": "grant", "since": "2026-03-01", "until": "2026-03-02"}
+        given = {"kind": "grant", "since": "2026-03-01", "until": "2026-03-03"}
         build_packet("events", str(long.vault.root), given, tmp_path / name, keys=KEY.verifier)
         return read_folder(tmp_path / name)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import command
 from dask_service import DaskService, dask_service
-from s3_service import s3_service
+from s3_service import owner_environment, s3_service
 from simulator import CATALOG, KEY, Trail
 
 from auditlib.cluster import Cluster, connect
@@ -29,18 +28,9 @@ BATCHES = 6
 @pytest.fixture(scope="module")
 def behaviour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The file that the workers do as they are told by; with it, what they need to reach the storage."""
-    service, kept, who = s3_service(), dict(os.environ), s3_service().identities["owner"]
     place = tmp_path_factory.mktemp("workers") / "behaviour"
-    os.environ.update(
-        AWS_ACCESS_KEY_ID=who.key,
-        AWS_SECRET_ACCESS_KEY=who.secret,
-        AWS_ENDPOINT_URL_S3=service.endpoint,
-        AWS_DEFAULT_REGION=service.region,
-        AUDITLIB_TEST_WORKERS=str(place),
-    )
-    yield place
-    os.environ.clear()
-    os.environ.update(kept)
+    with owner_environment(AUDITLIB_TEST_WORKERS=str(place)):
+        yield place
 
 
 @pytest.fixture(scope="module")

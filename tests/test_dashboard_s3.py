@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 from dashboards import engagement, until
-from s3_service import s3_service
+from s3_service import owner_environment, s3_service
 from simulator import CATALOG, KEY, Trail, records
 
 from auditlib.announce import own_record
@@ -62,32 +61,23 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> S3Vault:
 @pytest.fixture(scope="module")
 def desk(sealed: S3Vault, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A server over it, opened by its address as `auditlib dashboard` opens it, once every record was verified."""
-    service, kept = s3_service(), dict(os.environ)
-    who = service.identities["owner"]
-    os.environ.update(
-        AWS_ACCESS_KEY_ID=who.key,
-        AWS_SECRET_ACCESS_KEY=who.secret,
-        AWS_ENDPOINT_URL_S3=service.endpoint,
-        AWS_DEFAULT_REGION=service.region,
-    )
-    vaults = Vaults({"main": source_of(sealed.url, [KEY.verifier])}, tmp_path_factory.mktemp("seen"))
     pool = ThreadPoolExecutor(2)
-    try:
-        until(lambda: not vaults.reading("main"))
-        yield SimpleNamespace(
-            vaults=vaults,
-            engagements=SimpleNamespace(all=lambda: (WHOLE, NARROW)),
-            signins=SignIns(now),
-            recorder=SimpleNamespace(viewed=lambda *told: "e"),
-            pool=pool,
-            now=now,
-            settings=Settings(),
-        )
-    finally:
-        vaults.close()
-        pool.shutdown()
-        os.environ.clear()
-        os.environ.update(kept)
+    with owner_environment():
+        vaults = Vaults({"main": source_of(sealed.url, [KEY.verifier])}, tmp_path_factory.mktemp("seen"))
+        try:
+            until(lambda: not vaults.reading("main"))
+            yield SimpleNamespace(
+                vaults=vaults,
+                engagements=SimpleNamespace(all=lambda: (WHOLE, NARROW)),
+                signins=SignIns(now),
+                recorder=SimpleNamespace(viewed=lambda *told: "e"),
+                pool=pool,
+                now=now,
+                settings=Settings(),
+            )
+        finally:
+            vaults.close()
+            pool.shutdown()
 
 
 def shown(desk: Any, who: Engagement) -> str:

@@ -39,6 +39,14 @@ KeysOption = Annotated[
     ),
 ]
 SigningOption = Annotated[Path, typer.Option("--key", envvar="AUDITLIB_SIGNING_KEY", help="The sealer's .key file.")]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="tcp://HOST:PORT",
+        envvar="AUDITLIB_SCHEDULER",
+        help="Read batches on a dask cluster whose workers reach the vault under the same name.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs, with stable keys.")]
 
 

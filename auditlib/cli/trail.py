@@ -18,6 +18,7 @@ from auditlib.cli.common import (
     SHOWN_ROWS,
     JsonOption,
     KeysOption,
+    SchedulerOption,
     SigningOption,
     VaultArgument,
     account,
@@ -259,14 +260,7 @@ def verify(
             min=0, envvar="AUDITLIB_VERIFY_RECHECK", help="Events of old batches read again each time, with --state."
         ),
     ] = 1_000_000,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="tcp://HOST:PORT",
-            envvar="AUDITLIB_SCHEDULER",
-            help="Read records (--deep) on a dask cluster whose workers reach the vault under the same name.",
-        ),
-    ] = None,
+    scheduler: SchedulerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make every numbered check and report every fault."""
@@ -281,7 +275,7 @@ def verify(
     if state is not None and not deep:
         say("The state is kept by --deep alone: it was neither read nor written.")
     if scheduler is not None and not deep:
-        say("A cluster reads records, which --deep alone asks for: it was not used.")
+        say("The cluster reads records, which --deep alone asks for: it was not used.")
     keys = load_verifier_keys(key)
     store = open_vault(vault)
     anchors = _anchors(against, keys, store) if against else []
@@ -360,14 +354,7 @@ def query(
     through: Annotated[str | None, typer.Option(help="Last day, inclusive.")] = None,
     tz: Annotated[str, typer.Option(help="The time zone in which days begin.")] = "UTC",
     at: Annotated[int | None, typer.Option(help="Read at the checkpoint of this size.")] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="tcp://HOST:PORT",
-            envvar="AUDITLIB_SCHEDULER",
-            help="Read batches on a dask cluster whose workers reach the vault under the same name.",
-        ),
-    ] = None,
+    scheduler: SchedulerOption = None,
     count: Annotated[bool, typer.Option("--count", help="Print how many events answer.")] = False,
     output_format: Annotated[str | None, typer.Option("--format", help="table, csv, jsonl, parquet, xlsx.")] = None,
     output: Annotated[Path | None, typer.Option("-o", help="A new file; its ending chooses the format.")] = None,

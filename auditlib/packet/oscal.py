@@ -30,15 +30,7 @@ MAX_OBSERVATIONS = 100_000  # potential exceptions that are told one by one
 EXCEPTIONS = f"{FOLDER}exceptions.csv"
 _TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")  # of OSCAL's token datatype, what is ASCII
 _IN_PATH = "/!$&'()*+,;=:@~"  # what a path may hold besides letters, digits and `-._`, RFC 3986 3.3
-_FACTS = (
-    "trail",
-    "item",
-    "event_id",
-    "source",
-    "sequence",
-    "row",
-    "verdict",
-)  # columns told as properties, where they are
+_FACTS = ("trail", "item", "event_id", "source", "sequence", "row", "verdict")  # columns told as properties
 _MEDIA = {
     "csv": "text/csv",
     "html": "text/html",

@@ -48,14 +48,7 @@ _COVER = (24, 110)  # characters of the cover's columns
 _FITTING = 8  # columns that can be read when a page's width holds them all
 _NAMED = {"No.": "No.", "event_id": "Event", "actor_id": "Actor", "row": "Row in the batch", "sequence": "Seal"}
 _TITLES = {"sample": "Sample", "exceptions": "Potential exceptions"}
-_PLACE = (
-    "trail",
-    "item",
-    "event_id",
-    "source",
-    "sequence",
-    "row",
-)  # what tells an item of a population from every other
+_PLACE = ("trail", "item", "event_id", "source", "sequence", "row")  # by which an item of a population is known
 _REFERENCE = (*_PLACE, "recorded_at")  # said by the evidence reference, or not needed where one tests
 _SAID = (("sequence", "seal "), ("row", ", row "), ("event_id", ": "), ("source", " of "), ("trail", ", trail "))
 _ENTERED = (("Tester", 16), ("Date", 12), ("Conclusion", 30), ("Workpaper reference", 24))  # heading, width
