@@ -302,7 +302,7 @@ def test_a_packet_is_the_same_bytes_with_a_cluster(
     """The notebook finds the scheduler in its environment; of what lying workers say no packet is made."""
 
     def build(name: str) -> Mapping[str, bytes]:
-        given = {"kind": "grant", "actor": [], "outcome": [], "since": "2026-03-01", "until": "2026-03-03"}
+        given = {"kind": "grant", "actor": "none", "outcome": "none", "since": "2026-03-01", "until": "2026-03-03"}
         build_packet("events", str(long.vault.root), given, tmp_path / name, keys=KEY.verifier)
         return read_folder(tmp_path / name)
 
